@@ -1,0 +1,2 @@
+//! `qemu-ga`.
+fn main() {}

@@ -1,0 +1,54 @@
+//! Error numbers as text. Rust's own text ends in "(os error 2)"; what hosts match on does not.
+
+use std::io;
+
+use qga_proto::Error;
+use rustix::io::Errno;
+
+use super::ffi;
+
+/// An error that can be told as the C library tells it.
+pub trait ErrnoText {
+    /// `No such file or directory`, without any number.
+    fn errno_text(&self) -> String;
+}
+
+impl ErrnoText for Errno {
+    fn errno_text(&self) -> String {
+        ffi::strerror(self.raw_os_error())
+    }
+}
+
+impl ErrnoText for io::Error {
+    fn errno_text(&self) -> String {
+        match self.raw_os_error() {
+            Some(errno) => ffi::strerror(errno),
+            None => self.to_string(),
+        }
+    }
+}
+
+/// Turns a failed system call into a wire error.
+pub trait Context<T> {
+    /// `<text>: <strerror>`, class `GenericError`.
+    fn context(self, text: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T, E: ErrnoText> Context<T> for Result<T, E> {
+    fn context(self, text: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|e| Error::generic(format!("{}: {}", text(), e.errno_text())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_the_c_librarys_without_a_number() {
+        assert_eq!(Errno::NOENT.errno_text(), "No such file or directory");
+        assert_eq!(io::Error::from_raw_os_error(13).errno_text(), "Permission denied");
+        let failed: Result<(), Errno> = Err(Errno::IO);
+        assert_eq!(failed.context(|| "failed to freeze /a".into()).unwrap_err().desc, "failed to freeze /a: Input/output error");
+    }
+}

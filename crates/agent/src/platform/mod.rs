@@ -1,0 +1,3 @@
+//! The seam between what a command decides and what a kernel does. Linux is the one kernel so far.
+
+pub mod linux;

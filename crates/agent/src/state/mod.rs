@@ -1,0 +1,27 @@
+//! What the agent knows between two requests, each part behind its own lock. No lock is held across a call that
+//! may block, but for a file handle's own.
+
+pub mod files;
+pub mod freeze;
+pub mod policy;
+
+use crate::config::Config;
+use crate::persist::Persist;
+use crate::platform::linux::root::Root;
+
+/// Everything the handlers share.
+#[derive(Debug)]
+pub struct State {
+    /// The effective configuration.
+    pub config: Config,
+    /// Where the system's files are.
+    pub root: Root,
+    /// Open file handles.
+    pub files: files::FileTable,
+    /// What is frozen.
+    pub freeze: freeze::Freeze,
+    /// Which commands may be called.
+    pub policy: policy::Policy,
+    /// What outlives the process.
+    pub persist: Persist,
+}

@@ -1,0 +1,3 @@
+//! `qga`: talks to the QEMU guest agent of a virtual machine.
+
+fn main() {}

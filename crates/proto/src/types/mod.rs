@@ -1,0 +1,10 @@
+//! The commands: their arguments and results, one module a family. The documentation here is the users' too.
+//!
+//! Names of members are the schema's; a member that may be absent is an `Option` that is skipped when it is
+//! `None`. Order of the fields is the order of the schema, because the first wrong one is the one complained about.
+
+pub mod core;
+pub mod file;
+pub mod fsfreeze;
+pub mod network;
+pub mod power;

@@ -1,0 +1,1 @@
+//! Real QEMU machines with the agent inside.

@@ -8,19 +8,21 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use qga_proto::error::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Access;
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::errno::ErrnoText;
 use super::ffi;
+use super::root::Root;
 
 /// Most bytes of a program's output that are kept; the rest is read and dropped.
 pub const OUTPUT_KEPT: usize = 64 << 10;
@@ -314,6 +316,13 @@ impl Running<'_> {
             _ => Ok(Outcome { end, output: self.kept }),
         }
     }
+}
+
+/// The first file called `name` in `dirs` that can be executed.
+pub fn find_program<D: AsRef<Path>>(root: &Root, dirs: impl IntoIterator<Item = D>, name: &str) -> Option<PathBuf> {
+    dirs.into_iter()
+        .map(|dir| root.path(dir.as_ref().join(name)))
+        .find(|path| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok())
 }
 
 fn pid_of(child: &process::Child) -> Option<Pid> {

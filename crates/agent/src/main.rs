@@ -1,2 +1,7 @@
-//! `qemu-ga`.
-fn main() {}
+//! `qemu-ga`: the QEMU guest agent. Everything is in the library; this is the way in.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    qemu_ga::start::main()
+}

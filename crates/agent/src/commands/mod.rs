@@ -8,10 +8,10 @@ pub mod power;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use qga_proto::Command;
 use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
-use qga_proto::Command;
 use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
 use qga_proto::types::file::{
     GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,

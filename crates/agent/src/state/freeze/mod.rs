@@ -65,6 +65,8 @@ struct Inner {
     cancel: bool,
     /// What we have frozen, in the order of freezing.
     held: Vec<Handle>,
+    /// A thaw is thawing what a freeze that does not end has frozen.
+    helping: bool,
     /// An earlier process of this agent has frozen we do not know what.
     adopted: bool,
 }
@@ -235,6 +237,8 @@ impl Freeze {
             count += world.thaw_everything()?;
             self.lock().adopted = false;
         }
+        let limit = self.patience.thaw;
+        drop(self.changed.wait_timeout_while(self.lock(), limit, |inner| inner.helping));
         if self.frozen.load(Ordering::SeqCst) {
             world.disarm();
             self.frozen.store(false, Ordering::SeqCst);
@@ -278,12 +282,19 @@ impl Freeze {
             }
         }
         if self.wait(self.patience.grace).is_err() {
-            let cancelled = self.lock().cancel;
-            if cancelled {
+            let help = {
+                let mut inner = self.lock();
+                inner.helping = inner.cancel;
+                inner.helping
+            };
+            if help {
                 match self.thaw_held(world) {
                     Ok(count) => early = count,
+                    // What is left is still held: whoever has the next turn meets it.
                     Err(e) => log::warn!("{e}"),
                 }
+                self.lock().helping = false;
+                self.changed.notify_all();
             }
         }
         let left = self.patience.thaw.saturating_sub(since.elapsed());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qga_proto::Error;
 use qga_proto::error::Result;
-use rustix::io::Errno;
+use rustix::io;
 
 use crate::persist::FrozenMarker;
 use crate::platform::linux::child;
@@ -42,9 +42,9 @@ pub trait World {
     /// Opens all file systems, or those with a mount point in `only`, in the order of freezing.
     fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>>;
     /// Freezes one; false where that is not possible and does not matter.
-    fn freeze(&self, handle: &Handle) -> Result<bool, Errno>;
+    fn freeze(&self, handle: &Handle) -> io::Result<bool>;
     /// Thaws one; false where it was not frozen.
-    fn thaw(&self, handle: &Handle) -> Result<bool, Errno>;
+    fn thaw(&self, handle: &Handle) -> io::Result<bool>;
     /// Thaws every file system there is, and returns how many were frozen.
     fn thaw_everything(&self) -> Result<i64>;
     /// Tells the administrator's programs.
@@ -95,11 +95,11 @@ impl World for System<'_> {
         Ok(handles)
     }
 
-    fn freeze(&self, handle: &Handle) -> Result<bool, Errno> {
+    fn freeze(&self, handle: &Handle) -> io::Result<bool> {
         fsfreeze::freeze(handle)
     }
 
-    fn thaw(&self, handle: &Handle) -> Result<bool, Errno> {
+    fn thaw(&self, handle: &Handle) -> io::Result<bool> {
         fsfreeze::thaw(handle)
     }
 

@@ -114,10 +114,13 @@ fn mounts_below_a_chroot_are_reached_though_their_parent_is_not_listed() {
 
 #[test]
 fn a_table_that_is_no_tree_ends() {
-    let table = Table::parse(b"2 3 8:1 / / rw - ext4 /dev/a rw\n3 2 8:2 / / rw - ext4 /dev/b rw\n1 9 8:3 / / rw - x y z\n");
+    let table =
+        Table::parse(b"2 3 8:1 / / rw - ext4 /dev/a rw\n3 2 8:2 / / rw - ext4 /dev/b rw\n1 9 8:3 / / rw - x y z\n");
     assert_eq!(table.mounts().len(), 3);
     assert_eq!(table.lookup(Path::new("/x")).map(|mount| mount.id), Some(1));
-    let ring = Table::parse(b"1 9 8:3 / / rw - x y z\n1 1 8:3 / / rw - x y z\n2 1 8:1 / / rw - a b c\n1 2 8:1 / / rw - a b c\n");
+    let ring = Table::parse(
+        b"1 9 8:3 / / rw - x y z\n1 1 8:3 / / rw - x y z\n2 1 8:1 / / rw - a b c\n1 2 8:1 / / rw - a b c\n",
+    );
     assert!(ring.lookup(Path::new("/x")).is_none());
 }
 

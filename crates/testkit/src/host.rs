@@ -341,8 +341,7 @@ mod tests {
             assert_eq!(sent[0], 0xFF);
             let id = serde_json::from_slice::<Value>(&sent[1..count]).unwrap()["arguments"]["id"].clone();
             agent.write_all(b"late rubbish\n{\"return\": 7}\n\xFF{\"return\": 8}\n").unwrap();
-            agent.write_all(format!("half\u{7f}").as_bytes()).unwrap();
-            agent.write_all(b"\xFF").unwrap();
+            agent.write_all(b"half\xFF").unwrap();
             agent.write_all(format!("{{\"return\": {id}}}\n{{\"return\": 9}}\n").as_bytes()).unwrap();
             agent
         });

@@ -96,7 +96,7 @@ impl<T: Item> Collector<T> {
             match kind {
                 DONE | ERROR => {
                     // DONE carries an error number too, since a dump can fail half way.
-                    match u32_at(body, 0).unwrap_or(0).cast_signed() {
+                    match body.first_chunk().map_or(0, |errno| i32::from_ne_bytes(*errno)) {
                         0 if self.interrupted => return Ok(Collected::Interrupted),
                         0 => return Ok(Collected::Whole),
                         errno => return Err(io::Error::from_raw_os_error(errno.saturating_neg())),

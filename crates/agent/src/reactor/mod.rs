@@ -14,11 +14,12 @@ use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::channel::{Channel, Listener, PortKind};
-use crate::daemon::signals::{Signal, Signals};
+use crate::daemon::{Signal, Signals};
 use crate::executor::{Executor, Worker};
 use crate::platform::linux::errno::{Context, ErrnoText};
 use crate::session::{Environment, Session};
 use crate::state::State;
+use crate::state::freeze::System;
 use connection::{Connection, Fate, Peer};
 use poller::{Poller, Ready, Token};
 use port::PortWatch;
@@ -135,8 +136,8 @@ impl Reactor {
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
             match signal {
-                Signal::Terminate => self.begin_to_end(),
-                Signal::Reload => crate::log::reopen(),
+                Signal::End => self.begin_to_end(),
+                Signal::Reopen => crate::log::reopen(),
             }
         }
     }
@@ -147,15 +148,17 @@ impl Reactor {
             return;
         }
         self.ending = true;
-        if self.state.freeze.is_frozen() {
-            let state = Arc::clone(&self.state);
-            let job = Box::new(move || {
-                state.freeze.thaw_for_exit(&state);
-                Vec::new()
-            });
-            if let Err(error) = self.executor.start(OWN_JOBS, &mut self.last_worker, job) {
-                log::error!("cannot thaw before the end: {error}");
+        let state = Arc::clone(&self.state);
+        let job = Box::new(move || {
+            match state.freeze.thaw_for_exit(&System::of(&state)) {
+                Ok(0) => {}
+                Ok(count) => log::warn!("told to end while frozen: {count} file systems are thawed"),
+                Err(error) => log::error!("cannot thaw before the end: {error}"),
             }
+            Vec::new()
+        });
+        if let Err(error) = self.executor.start(OWN_JOBS, &mut self.last_worker, job) {
+            log::error!("cannot thaw before the end: {error}");
         }
     }
 

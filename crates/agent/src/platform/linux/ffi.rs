@@ -1,21 +1,14 @@
 //! All unsafe code of the agent: calls into the C library that `rustix` does not cover.
 #![allow(unsafe_code)]
 
-use rustix::io::Errno;
-use rustix::ioctl::opcode;
-use rustix::ioctl::self;
 use std::ffi::CStr;
-use std::io;
-use std::mem;
-use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
-use std::os::fd::FromRawFd;
-use std::os::fd::OwnedFd;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process;
-use std::ptr;
 use std::time::SystemTime;
+use std::{io, mem, process, ptr};
+
+use rustix::io::Errno;
+use rustix::ioctl::{self, opcode};
 
 /// Keeps memory small after large messages: blocks of 128 KiB and above go back to the system when freed, and
 /// threads share one arena. Without this glibc raises the first limit by itself and 50 to 76 MB stay behind.

@@ -6,10 +6,10 @@ pub mod fsfreeze;
 pub mod network;
 pub mod power;
 
-use qga_proto::Command;
 use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
+use qga_proto::Command;
 
 use crate::state::State;
 

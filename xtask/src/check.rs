@@ -67,9 +67,12 @@ fn complaints(name: &str, text: &str) -> Vec<String> {
     }
     let is_edge = name.contains("/platform/") && name.ends_with("/ffi.rs");
     if !is_edge {
-        broken.extend(text.lines().enumerate().filter(|(_, line)| is_unsafe(line)).map(|(at, _)| {
-            format!("line {}: unsafe code belongs into platform/*/ffi.rs", at + 1)
-        }));
+        broken.extend(
+            text.lines()
+                .enumerate()
+                .filter(|(_, line)| is_unsafe(line))
+                .map(|(at, _)| format!("line {}: unsafe code belongs into platform/*/ffi.rs", at + 1)),
+        );
     }
     broken
 }
@@ -77,7 +80,8 @@ fn complaints(name: &str, text: &str) -> Vec<String> {
 /// Whether a line has unsafe code, or permits it.
 fn is_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
-    let permits = ["allow(unsafe_code", "expect(unsafe_code", "warn(unsafe_code"].iter().any(|text| code.contains(text));
+    let permits =
+        ["allow(unsafe_code", "expect(unsafe_code", "warn(unsafe_code"].iter().any(|text| code.contains(text));
     let word = ["un", "safe"].concat(); // so that this file keeps its own rule
     let starts = ["fn ", "impl ", "trait ", "extern ", "{"].map(|next| format!("{word} {next}"));
     permits || starts.iter().any(|start| code.contains(start)) && !code.contains('"')

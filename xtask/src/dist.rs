@@ -42,7 +42,10 @@ pub(crate) fn run() -> Result {
     let archive = format!("{name}.tar.gz");
     // Sorted, owned by nobody in particular, of no particular time: the same input gives the same archive.
     let fixed = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "--mode=u+w,go-w"];
-    let script = format!("tar {} -cf - {name} | gzip -9n > {archive} && sha256sum {archive} > {archive}.sha256", fixed.join(" "));
+    let script = format!(
+        "tar {} -cf - {name} | gzip -9n > {archive} && sha256sum {archive} > {archive}.sha256",
+        fixed.join(" ")
+    );
     process::run(program("sh", ["-ec", &script]).current_dir(&dist))?;
     let sum = fs::read_to_string(dist.join(format!("{archive}.sha256"))).map_err(io)?;
 

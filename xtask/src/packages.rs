@@ -47,7 +47,9 @@ fn is_installed(name: &str) -> bool {
 /// A command with the rights of root; sudo may ask for a password.
 fn as_root(name: &str) -> Command {
     let is_root = output(&mut program("id", ["-u"])).is_ok_and(|id| id.trim() == "0");
-    let mut command = if is_root { program("env", ["DEBIAN_FRONTEND=noninteractive"]) } else {
+    let mut command = if is_root {
+        program("env", ["DEBIAN_FRONTEND=noninteractive"])
+    } else {
         program("sudo", ["DEBIAN_FRONTEND=noninteractive"])
     };
     command.arg(name);

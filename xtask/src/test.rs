@@ -78,10 +78,8 @@ impl Layer {
 
 /// Runs the layers and closes with a summary; one that fails does not keep the others from running.
 pub(crate) fn run(options: &Options) -> Result {
-    let layers: Vec<Layer> = Layer::ALL
-        .into_iter()
-        .filter(|layer| options.only.is_empty() || options.only.contains(layer))
-        .collect();
+    let layers: Vec<Layer> =
+        Layer::ALL.into_iter().filter(|layer| options.only.is_empty() || options.only.contains(layer)).collect();
     let wanted: Vec<&str> = layers.iter().flat_map(|layer| layer.packages()).copied().collect();
     packages::install(&wanted)?;
 

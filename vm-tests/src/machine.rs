@@ -95,6 +95,11 @@ impl Machine {
         &self.image
     }
 
+    /// The host's end of the agent's port, for a client of one's own. It serves one client at a time.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.directory.path().join("agent")
+    }
+
     /// Connects to the agent's port and waits until the agent answers.
     ///
     /// # Panics

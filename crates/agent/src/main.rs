@@ -76,8 +76,7 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
         freeze.adopt();
     }
     let text = |error: qga_proto::Error| error.desc.into_owned();
-    let channel =
-        Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
+    let channel = Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
     let signals = Signals::take()?;
     let notifier = Notifier::take();
     let policy = Policy::new(&config.block_rpcs, &config.allow_rpcs);

@@ -34,8 +34,8 @@ fn trim(root: &Root, table: &Table, system: &FileSystem, minimum: i64) -> Fstrim
     let failed = |point, error| FstrimPath { minimum: None, path: mountinfo::text(point), trimmed: None, error };
     let handle = match fsfreeze::open(root, table, system) {
         Ok(handle) => handle,
-        Err(OpenError::Covered) => {
-            return failed(system.point(), Some("failed to open: other mounts cover it".into()));
+        Err(OpenError::Unreachable) => {
+            return failed(system.point(), Some("failed to open: no path leads to it, other mounts cover its own".into()));
         }
         Err(OpenError::Failed { point, errno }) => {
             return failed(&point, Some(format!("failed to open: {}", errno.errno_text())));

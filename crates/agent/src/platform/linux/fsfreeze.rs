@@ -39,8 +39,9 @@ impl AsFd for Handle {
 /// Why a file system could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenError {
-    /// No path leads to it: other mounts cover all of its own, or it has been unmounted meanwhile.
-    Covered,
+    /// No path leads to a file or directory of it: other mounts cover all of its own, or it has been unmounted
+    /// meanwhile, or nothing but sockets and the like is mounted.
+    Unreachable,
     /// A path leads there, but opening it failed.
     Failed {
         /// The mount point that was tried.
@@ -78,7 +79,7 @@ pub fn open(root: &Root, table: &Table, system: &FileSystem) -> Result<Handle, O
             }
         }
     }
-    Err(failed.unwrap_or(OpenError::Covered))
+    Err(failed.unwrap_or(OpenError::Unreachable))
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {

@@ -154,6 +154,11 @@ impl Order<'_> {
                 self.holders_by_mount(mount, found);
                 return;
             }
+            // Not a mount's number: a subvolume that is not mounted itself, or a file of an overlay. The path helps if
+            // it still leads there.
+            if device.major != 0 || !is_on(&self.root.path(&file.path), device) {
+                return;
+            }
         }
         if let Some(mount) = self.table.lookup(&file.path) {
             self.holders_by_mount(mount, found);

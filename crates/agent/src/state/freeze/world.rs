@@ -82,9 +82,9 @@ impl World for System<'_> {
             let Some(system) = systems.get(i).filter(|system| is_meant(system, only)) else { continue };
             match fsfreeze::open(self.root, &table, system) {
                 Ok(handle) => handles.push(handle),
-                Err(OpenError::Covered) => {
+                Err(OpenError::Unreachable) => {
                     let point = mountinfo::text(system.point());
-                    log::warn!("the file system at {point} is not frozen: other mounts cover it");
+                    log::warn!("the file system at {point} is not frozen: no path leads to it, other mounts cover its own");
                 }
                 Err(OpenError::Failed { point, errno }) => {
                     let point = mountinfo::text(&point);

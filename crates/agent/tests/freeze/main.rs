@@ -18,8 +18,7 @@ use qga_proto::types::fsfreeze::{FsfreezeStatus, FstrimPath};
 use stage::{Stage, make, on_stage, run};
 
 fn marker(stage: &Stage) -> FrozenMarker {
-    let _ = stage;
-    FrozenMarker::default()
+    FrozenMarker::new(&stage.outside(""), &Root::default()).unwrap()
 }
 
 /// A hook that writes down what it is told.
@@ -287,13 +286,43 @@ fn a_restarted_agent_thaws_what_the_one_before_has_frozen() {
         let system = System { root: &root, hook: Some(&hook), marker: &marker };
         assert_eq!(Freeze::default().freeze(&system, Some(&strings(&["/mnt/b", "/mnt/c"]))), Ok(2));
         assert_eq!(stage.frozen(), [false, true, true], "the end of the process thaws nothing");
+        stage.freeze_from_outside(0);
         let freeze = Freeze::default();
-        freeze.adopt();
+        freeze.on_start(&marker);
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
         assert_eq!(freeze.thaw(&system), Ok(2));
-        assert_eq!(stage.frozen(), [false; 3]);
+        assert_eq!(stage.frozen(), [true, false, false], "the marker names what was ours");
+        stage.thaw_from_outside(0);
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
         assert_eq!(hooked(stage), "freeze thaw");
+        assert!(!marker.path().exists());
+    });
+}
+
+#[test]
+fn after_a_c_agent_everything_is_thawed_and_a_marker_of_another_boot_is_removed() {
+    on_stage("after_a_c_agent_everything_is_thawed_and_a_marker_of_another_boot_is_removed", |stage| {
+        stage.new_mount("a.ext4", "/mnt/a");
+        stage.new_mount("b.ext4", "/mnt/b");
+        let root = stage.root();
+        let marker = marker(stage);
+        let system = System { root: &root, hook: None, marker: &marker };
+        fs::write(marker.path(), "").unwrap();
+        stage.freeze_from_outside(1);
+        let freeze = Freeze::default();
+        freeze.on_start(&marker);
+        assert_eq!(freeze.thaw(&system), Ok(1));
+        assert_eq!(stage.frozen(), [false, false]);
+
+        fs::write(marker.path(), "11111111-2222-3333-4444-555555555555\n7:0\n").unwrap();
+        let freeze = Freeze::default();
+        freeze.on_start(&marker);
+        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+        assert!(!marker.path().exists());
+        assert_eq!(freeze.freeze(&system, None), Ok(2));
+        assert!(marker.is_current());
+        assert_eq!(freeze.thaw(&system), Ok(2));
+        assert!(!marker.path().exists());
     });
 }
 
@@ -334,15 +363,19 @@ fn a_file_system_that_cannot_be_opened_is_named_and_nothing_is_frozen() {
     on_stage("a_file_system_that_cannot_be_opened_is_named_and_nothing_is_frozen", |stage| {
         stage.new_mount("a.ext4", "/mnt/a");
         stage.new_mount("b.ext4", "/mnt/b");
-        let root = stage.root_with(|table| table.replace(" /mnt/a ", " /mnt/gone "));
+        let root = stage.root_with(|table| table.replace(" /mnt/a ", " /mnt/gone ").replace(" /mnt/b ", " /mnt/off "));
         let (hook, marker) = (hook(stage), marker(stage));
         let system = System { root: &root, hook: Some(&hook), marker: &marker };
         let freeze = Freeze::default();
         let error = freeze.freeze(&system, None).unwrap_err();
+        let all =
+            "failed to open /mnt/off: No such file or directory; failed to open /mnt/gone: No such file or directory";
+        assert_eq!(error.desc, all);
+        let error = freeze.freeze(&system, Some(&strings(&["/mnt/gone"]))).unwrap_err();
         assert_eq!(error.desc, "failed to open /mnt/gone: No such file or directory");
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
         assert_eq!(stage.frozen(), [false, false]);
-        assert_eq!(hooked(stage), "freeze thaw");
+        assert_eq!(hooked(stage), "freeze thaw freeze thaw");
         let paths = trim_all(&root, 0).unwrap().paths;
         assert_eq!(paths[1].path, "/mnt/gone");
         assert_eq!(paths[1].error.as_deref(), Some("failed to open: No such file or directory"));

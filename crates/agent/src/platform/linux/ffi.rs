@@ -203,6 +203,8 @@ fn bind<T>(fd: &OwnedFd, address: &T) -> io::Result<()> {
     // SAFETY: the pointer is valid for `length` bytes for the time of the call.
     let rc = unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), length) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// `FIFREEZE`: writes everything back and stops all writes to the file system of an open file or directory. Blocks
 /// until that is done.
 pub fn fifreeze(fd: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -91,7 +91,7 @@ fn read(inputs: &Inputs<'_>, warnings: &mut Vec<String>) -> Result<Action, Strin
                     Some(Id::Hook) => "; a path for --fsfreeze-hook has to be attached, as in -F/path",
                     _ => "",
                 };
-                warnings.push(format!("argument '{}' is ignored{hint}", operand.display()));
+                warnings.push(format!("argument '{}' is ignored{hint}", operand.to_string_lossy()));
                 continue;
             }
         };

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
+use rustix::pipe::PipeFlags;
 
 use crate::platform::linux::errno::ErrnoText;
 use crate::platform::linux::ffi::{self, Fork};
@@ -74,17 +75,17 @@ pub struct Background {
 /// In the old process: there is no second one. A line for people.
 pub fn daemonize() -> Result<Background, String> {
     let failed = |e: io::Error| format!("cannot go into the background: {}", e.errno_text());
-    let (read, write) = io::pipe().map_err(failed)?;
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
     match ffi::fork().map_err(failed)? {
         Fork::Parent => {
             drop(write);
-            let status = wait_for_word(read, io::stderr());
+            let status = wait_for_word(File::from(read), io::stderr());
             ffi::exit_now(status)
         }
         Fork::Child => {
             drop(read);
             rustix::process::umask(Mode::RWXG | Mode::RWXO);
-            let background = Background { parent: File::from(OwnedFd::from(write)) };
+            let background = Background { parent: File::from(write) };
             let moved = rustix::process::setsid().map(drop).and_then(|()| rustix::process::chdir("/"));
             match moved {
                 Ok(()) => Ok(background),

@@ -24,6 +24,11 @@ pub const SILENCE: Duration = Duration::from_secs(5);
 const SILENT: [&str; 4] =
     [GuestShutdown::NAME, GuestSuspendDisk::NAME, GuestSuspendRam::NAME, GuestSuspendHybrid::NAME];
 
+/// Whether a command answers when it succeeds; one that is not known here does.
+pub fn answers_on_success(name: &str) -> bool {
+    !SILENT.contains(&name)
+}
+
 /// An agent that can be asked.
 #[derive(Debug)]
 pub struct Client {
@@ -88,7 +93,7 @@ impl Client {
     /// As [`call`](Self::call).
     pub fn call_raw(&mut self, name: &str, args: Value) -> Result<Value, Error> {
         let args = if args.is_null() { None } else { Some(args) };
-        self.run(name, args, !SILENT.contains(&name))
+        self.run(name, args, answers_on_success(name))
     }
 
     fn run(&mut self, name: &str, arguments: Option<impl Serialize>, answers: bool) -> Result<Value, Error> {

@@ -32,7 +32,7 @@ pub mod stream;
 mod transport;
 mod wire;
 
-pub use client::{Client, DEFAULT_TIMEOUT, SILENCE};
+pub use client::{Client, DEFAULT_TIMEOUT, SILENCE, answers_on_success};
 pub use deadline::Deadline;
 pub use error::{Blocker, Error, Layer, Monitor};
 pub use printable::printable;

@@ -75,6 +75,10 @@ impl Connection {
         &mut self.session
     }
 
+    pub(super) fn session_id(&self) -> u64 {
+        self.session.id()
+    }
+
     pub(super) fn note(&mut self, event: Ready) {
         self.readable |= event.readable || self.peer != Peer::Client;
         self.writable |= event.writable;

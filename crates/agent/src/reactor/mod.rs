@@ -174,7 +174,7 @@ impl Reactor {
                 continue;
             }
             let mut env = Environment { state: &self.state, executor: &mut self.executor };
-            let owner = self.connections.iter_mut().find(|(_, connection)| connection.session().id() == done.session);
+            let owner = self.connections.iter_mut().find(|(_, connection)| connection.session_id() == done.session);
             if let Some((id, connection)) = owner {
                 let id = *id;
                 connection.session().finished(&mut env, done, now);

@@ -10,46 +10,46 @@ use rustix::io::Errno;
 
 /// What an event is about; chosen by whoever registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token(pub u64);
+pub(super) struct Token(pub(super) u64);
 
 /// One event.
 #[derive(Debug, Clone, Copy)]
-pub struct Ready {
+pub(super) struct Ready {
     /// What it is about.
-    pub token: Token,
+    pub(super) token: Token,
     /// Something can be read, or the end has been reached: read to find out.
-    pub readable: bool,
+    pub(super) readable: bool,
     /// It takes bytes again.
-    pub writable: bool,
+    pub(super) writable: bool,
     /// The other side is gone.
-    pub hangup: bool,
+    pub(super) hangup: bool,
 }
 
 /// The set of watched descriptors.
 #[derive(Debug)]
-pub struct Poller {
+pub(super) struct Poller {
     epoll: OwnedFd,
 }
 
 impl Poller {
     /// An empty set.
-    pub fn new() -> Result<Self, Errno> {
+    pub(super) fn new() -> Result<Self, Errno> {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Watches `fd` both ways until it is closed.
-    pub fn watch(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+    pub(super) fn watch(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, fd, EventData::new_u64(token.0), flags)
     }
 
     /// Watches `fd` for input only, until it is closed.
-    pub fn watch_input(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+    pub(super) fn watch_input(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
         epoll::add(&self.epoll, fd, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)
     }
 
     /// Waits for events until `deadline`, for ever without one.
-    pub fn wait(&self, deadline: Option<Instant>) -> Result<Vec<Ready>, Errno> {
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Vec<Ready>, Errno> {
         let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let mut events = Vec::with_capacity(32);
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {

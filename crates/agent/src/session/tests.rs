@@ -315,6 +315,6 @@ fn a_reply_beyond_the_limit_becomes_an_error_that_names_the_limit() {
     bench.settle(|bench| bench.session.running.is_none());
     assert_eq!(
         bench.read(),
-        "{\"id\": 4, \"error\": {\"class\": \"GenericError\", \"desc\": \"the reply of test-text has 2025 bytes, more than the 1000 this channel carries\"}}\n"
+        "{\"id\": 4, \"error\": {\"class\": \"GenericError\", \"desc\": \"the reply of test-text has 2024 bytes, more than the 1000 this channel carries\"}}\n"
     );
 }

@@ -2,15 +2,13 @@
 
 use std::io::{self, Read};
 
+use qga_client::answers_on_success;
 use serde_json::Value;
 
 use super::{Outcome, connect};
 use crate::cli::{Call, Cli};
 use crate::exit::Failure;
 use crate::json;
-
-/// The commands that send nothing when they succeed.
-const SILENT: [&str; 4] = ["guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"];
 
 /// Runs a command by its name and prints what it returns.
 pub(crate) fn run(cli: &Cli, call: &Call) -> Result<Outcome, Failure> {
@@ -21,7 +19,7 @@ pub(crate) fn run(cli: &Cli, call: &Call) -> Result<Outcome, Failure> {
     };
     let mut agent = connect(cli)?;
     let result = agent.call_raw(&call.name, arguments)?;
-    if SILENT.contains(&call.name.as_str()) {
+    if !answers_on_success(&call.name) {
         let note = "sent; this command answers only when it fails, and it has not";
         return Ok(Outcome { text: String::new(), note: Some(note) });
     }

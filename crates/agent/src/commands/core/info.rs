@@ -4,10 +4,8 @@ use qga_proto::command::Empty;
 use qga_proto::error::Result;
 use qga_proto::types::core::{GuestAgentCommandInfo, GuestAgentInfo, GuestInfo};
 
+use crate::cli::QEMU_VERSION;
 use crate::commands::{COMMANDS, Context, Handler, Lane};
-
-/// The release of QEMU whose agent this one stands in for. Clients parse it as three numbers below 256.
-pub const COMPATIBLE_VERSION: &str = "11.1.3";
 
 impl Handler for GuestInfo {
     const LANE: Lane = Lane::Instant;
@@ -25,6 +23,6 @@ impl Handler for GuestInfo {
                 success_response: entry.success_response,
             })
             .collect();
-        Ok(GuestAgentInfo { version: COMPATIBLE_VERSION.to_owned(), supported_commands })
+        Ok(GuestAgentInfo { version: QEMU_VERSION.to_owned(), supported_commands })
     }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::time::SystemTime;
 use std::{io, mem, process, ptr};
@@ -155,6 +155,19 @@ pub fn strerror(errno: i32) -> String {
     }
     // SAFETY: rc is 0, so the buffer holds a NUL-terminated string.
     unsafe { CStr::from_ptr(buf.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+/// Closes a descriptor and tells what the kernel said; some file systems report lost data only here.
+pub fn close(fd: OwnedFd) -> io::Result<()> {
+    // SAFETY: the descriptor was owned and is given up here, so nobody uses or closes it afterwards.
+    match unsafe { libc::close(fd.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            // Linux has closed it nevertheless.
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
+    }
 }
 
 /// A non-blocking vsock socket that listens at `cid` and `port`.

@@ -78,7 +78,9 @@ pub fn open(root: &Root, table: &Table, system: &FileSystem) -> Result<Handle, O
     }
     for mount in files {
         match open_file(&root.path(&mount.point)) {
-            Ok(Some(fd)) if belongs(root, &fd, system) => return Ok(Handle::new(fd, mount.point.clone(), system.device)),
+            Ok(Some(fd)) if belongs(root, &fd, system) => {
+                return Ok(Handle::new(fd, mount.point.clone(), system.device));
+            }
             Ok(_) => {}
             Err(errno) => {
                 failed.get_or_insert(OpenError::Failed { point: mount.point.clone(), errno });

@@ -48,7 +48,9 @@ impl World for Script {
             return Err(error.clone());
         }
         let meant = |point: &&str| only.is_none_or(|only| only.iter().any(|asked| asked == point));
-        let handle = |point: &str| Handle::new(File::open("/dev/null").unwrap().into(), point.into(), Device { major: 7, minor: 0 });
+        let handle = |point: &str| {
+            Handle::new(File::open("/dev/null").unwrap().into(), point.into(), Device { major: 7, minor: 0 })
+        };
         Ok(POINTS.iter().copied().filter(|point| meant(point)).map(handle).collect())
     }
 
@@ -226,7 +228,7 @@ fn what_cannot_be_thawed_stays_frozen_for_the_next_try() {
 }
 
 #[test]
-fn an_agent_that_was_restarted_while_frozen_thaws_adopted() {
+fn an_agent_that_was_restarted_while_frozen_thaws_what_may_be_left() {
     let (freeze, world) = (Freeze::default(), Script::default());
     freeze.adopt();
     assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));

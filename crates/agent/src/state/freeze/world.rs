@@ -85,7 +85,9 @@ impl World for System<'_> {
                 Ok(handle) => handles.push(handle),
                 Err(OpenError::Unreachable) => {
                     let point = mountinfo::text(system.point());
-                    log::warn!("the file system at {point} is not frozen: no path leads to it, other mounts cover its own");
+                    log::warn!(
+                        "the file system at {point} is not frozen: no path leads to it, other mounts cover its own"
+                    );
                 }
                 Err(OpenError::Failed { point, errno }) => {
                     let point = mountinfo::text(&point);

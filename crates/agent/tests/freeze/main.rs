@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use qemu_ga::commands::fsfreeze::trim::trim_all;
 use qemu_ga::persist::FrozenMarker;
+use qemu_ga::platform::linux::fsfreeze::Handle;
 use qemu_ga::platform::linux::root::Root;
-use qemu_ga::state::freeze::{Freeze, System, World};
+use qemu_ga::state::freeze::{Freeze, HookPhase, System, World};
+use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::{FsfreezeStatus, FstrimPath};
+use rustix::io;
 use stage::{Stage, make, on_stage, run};
 
 fn marker(stage: &Stage) -> FrozenMarker {
@@ -203,6 +206,61 @@ fn an_image_is_frozen_before_the_file_system_that_holds_it_wherever_that_is_moun
             assert_eq!(freeze.thaw(&system), Ok(3));
         }
         assert!(stage.frozen().iter().all(|frozen| !frozen));
+    });
+}
+
+/// This machine, with the order of freezing turned round: what an agent without knowledge of the order would do.
+struct OuterFirst<'a>(System<'a>);
+
+impl World for OuterFirst<'_> {
+    fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
+        let mut handles = self.0.open(only)?;
+        handles.reverse();
+        Ok(handles)
+    }
+    fn freeze(&self, handle: &Handle) -> io::Result<bool> {
+        self.0.freeze(handle)
+    }
+    fn thaw(&self, handle: &Handle) -> io::Result<bool> {
+        self.0.thaw(handle)
+    }
+    fn thaw_adopted(&self) -> Result<i64> {
+        self.0.thaw_adopted()
+    }
+    fn hook(&self, phase: HookPhase) -> Result<()> {
+        self.0.hook(phase)
+    }
+    fn arm(&self, handles: &[Handle]) {
+        self.0.arm(handles);
+    }
+    fn disarm(&self) {
+        self.0.disarm();
+    }
+}
+
+#[test]
+fn a_freeze_that_hangs_in_the_kernel_is_freed_by_a_thaw() {
+    on_stage("a_freeze_that_hangs_in_the_kernel_is_freed_by_a_thaw", |stage| {
+        stage.new_mount("outer.xfs", "/mnt/outer");
+        let inner = stage.path("/mnt/outer/inner.ext4");
+        make(&inner);
+        stage.mount(&inner, "/mnt/inner", "");
+        let root = stage.root();
+        let marker = marker(stage);
+        let world = OuterFirst(System { root: &root, hook: None, marker: &marker });
+        let freeze = Freeze::default();
+        fs::write(stage.path("/mnt/inner/dirty"), vec![7; 4 << 20]).unwrap();
+        thread::scope(|scope| {
+            let freezing = scope.spawn(|| freeze.freeze(&world, None));
+            wait_until(|| freeze.is_frozen());
+            thread::sleep(Duration::from_secs(1));
+            assert!(!freezing.is_finished(), "the inner one waits for the outer one");
+            assert_eq!(freeze.thaw(&world), Ok(1));
+            let error = freezing.join().unwrap().unwrap_err();
+            assert_eq!(error.desc, "freezing was called off by guest-fsfreeze-thaw");
+        });
+        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+        assert_eq!(stage.frozen(), [false, false]);
     });
 }
 

@@ -190,7 +190,7 @@ impl Stage {
 
     /// Which of the held file systems are frozen, in the order of mounting.
     pub(crate) fn frozen(&self) -> Vec<bool> {
-        self.held.iter().map(|fd| is_frozen(fd)).collect()
+        self.held.iter().map(is_frozen).collect()
     }
 
     /// Freezes one as another program would.

@@ -72,9 +72,7 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
     }
     let persist = Persist::open(&config.statedir, marker)?;
     let freeze = Freeze::default();
-    if frozen {
-        freeze.adopt();
-    }
+    freeze.on_start(&persist.frozen);
     let text = |error: qga_proto::Error| error.desc.into_owned();
     let channel = Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
     let signals = Signals::take()?;

@@ -149,3 +149,11 @@ fn signals_are_read_instead_of_acting() {
     .join()
     .unwrap();
 }
+
+#[test]
+fn only_what_lies_in_memory_is_never_frozen() {
+    assert!(!is_never_frozen(Path::new("/proc/self/pid")));
+    assert!(!is_never_frozen(Path::new("/nonexistent/pid")));
+    let shm = rustix::fs::statfs("/dev/shm").is_ok_and(|s| s.f_type == 0x0102_1994);
+    assert_eq!(is_never_frozen(Path::new("/dev/shm/pid")), shm);
+}

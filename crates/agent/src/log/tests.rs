@@ -34,9 +34,13 @@ impl Bench {
 
     /// What has come out on standard error, without the times.
     fn lines(&self) -> Vec<String> {
+        without_times(&self.bytes())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
         let mut got = Vec::new();
         let _ = (&self.stderr).read_to_end(&mut got);
-        without_times(&got)
+        got
     }
 
     fn syslog(&self) -> Vec<String> {
@@ -168,20 +172,12 @@ fn a_reader_that_does_not_read_loses_lines_and_is_told_how_many() {
         assert!(wrote < 100_000, "the socket never fills");
     }
     bench.log("x", Level::Error, &text);
-    let first = bench.lines_in_part();
+    let first = bench.bytes();
     bench.log("x", Level::Error, "last");
-    let all = [first, bench.lines_in_part()].concat();
+    let all = [first, bench.bytes()].concat();
     let lines = without_times(&all);
     assert_eq!(lines.len(), wrote - 1 + 2);
     assert_eq!(lines[lines.len() - 2..], ["warning: 2 earlier lines of the log were lost", "critical: last"]);
-}
-
-impl Bench {
-    fn lines_in_part(&self) -> Vec<u8> {
-        let mut got = Vec::new();
-        let _ = (&self.stderr).read_to_end(&mut got);
-        got
-    }
 }
 
 #[test]
@@ -243,4 +239,22 @@ fn a_log_file_that_cannot_be_opened_ends_the_start() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let error = Sink::new(options, Output::own(ours.into()), Syslog::new(Path::new("/nonexistent"))).unwrap_err();
     assert_eq!(error, "unable to open specified log file /nonexistent/log: No such file or directory");
+}
+
+#[test]
+fn in_the_background_without_a_log_file_the_system_log_gets_every_line() {
+    let bench = Bench::new(default, true);
+    let (gone, _other) = UnixStream::pair().unwrap();
+    bench.sink.stderr_is_gone(Output::own(gone.into()));
+    bench.log("x", Level::Error, "no way");
+    bench.log("x", Level::Info, "not asked for");
+    assert_eq!(bench.syslog(), ["critical: no way"]);
+    assert_eq!(bench.lines(), [""; 0]);
+
+    let bench = Bench::new(to_file, true);
+    let (gone, _other) = UnixStream::pair().unwrap();
+    bench.sink.stderr_is_gone(Output::own(gone.into()));
+    bench.log("x", Level::Error, "no way");
+    assert_eq!(bench.syslog(), [""; 0]);
+    assert_eq!(without_times(&fs::read(bench.dir.path().join("log")).unwrap()), ["critical: no way"]);
 }

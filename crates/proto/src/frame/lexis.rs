@@ -41,7 +41,7 @@ pub(crate) fn is_break(b: u8) -> bool {
 
 /// How many bytes at the front belong to a string and mean themselves: no quote of this kind, no backslash.
 pub(crate) fn plain_run(bytes: &[u8], quote: u8) -> usize {
-    let special = |b: u8| (b < 0x20) | (b >= 0xfe) | (b == quote) | (b == b'\\');
+    let special = |b: u8| !in_string(b) | (b == quote) | (b == b'\\');
     let mut rest = bytes;
     // A block at a time: without a branch in the inner loop the compiler uses vector instructions.
     while let Some((block, tail)) = rest.split_first_chunk::<64>() {

@@ -284,3 +284,6 @@ fn decode_utf8(bytes: &[u8]) -> Result<Cow<'_, str>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,7 +283,7 @@ impl Framer {
     }
 
     fn string(&mut self, quote: u8) -> Option<Frame> {
-        self.input.advance(lexis::plain_run(self.input.window(), quote));
+        self.input.advance(lexis::plain_run(self.input.window(), quote).0);
         let error = self.check_size();
         if error.is_some() {
             return error;

@@ -1,1 +1,3 @@
+//! The agent under a real libvirt.
+
 fn main() {}

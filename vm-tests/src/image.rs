@@ -14,7 +14,7 @@ use crate::process;
 const MODULES: &[&str] =
     &["loop", "scsi_debug", "sd_mod", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_scsi", "xfs"];
 
-/// Programs of the host that busybox has no full version of.
+/// Programs of the host that busybox has no full version of. Its shell prefers its own: call them by their full path.
 const PROGRAMS: &[&str] = &["mke2fs"];
 
 /// Answers as sysvinit's shutdown does, for the C agent, which knows no other way.

@@ -8,7 +8,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use qga_testkit::Host;
 use qga_testkit::host::{outcome, request};
-use qga_testkit::wait;
 use serde_json::{Value, json};
 use vm_tests::machine::PLUGGED_PORT;
 
@@ -30,8 +29,7 @@ fn call(agent: &mut Host, name: &str, arguments: Value) -> Value {
 
 pub(crate) fn an_isa_serial_line_carries_everything(guest: &mut Guest) {
     let machine = &mut guest.machine;
-    machine.shell.run("mkdir -p /run/qga/serial");
-    machine.shell.run("start-agent -m isa-serial -p /dev/ttyS2 -t /run/qga/serial -f /run/qga/serial/pid");
+    machine.shell.run("start-agent serial -m isa-serial -p /dev/ttyS2");
     let mut agent = machine.serial_agent();
     assert_eq!(call(&mut agent, "guest-ping", json!({})), json!({}));
     // Every byte that a terminal could take for itself: in the other direction base64 hides them, in a number none is.
@@ -40,13 +38,13 @@ pub(crate) fn an_isa_serial_line_carries_everything(guest: &mut Guest) {
     }
 
     let bytes = noise(20_000);
-    let handle = call(&mut agent, "guest-file-open", json!({ "path": "/run/qga/serial/file", "mode": "w+" }));
+    let handle = call(&mut agent, "guest-file-open", json!({ "path": "/run/serial/file", "mode": "w+" }));
     for piece in bytes.chunks(7000) {
         let arguments = json!({ "handle": handle, "buf-b64": STANDARD.encode(piece) });
         assert_eq!(call(&mut agent, "guest-file-write", arguments)["count"], piece.len());
     }
     call(&mut agent, "guest-file-flush", json!({ "handle": handle }));
-    let there = machine.shell.run("sha256sum </run/qga/serial/file");
+    let there = machine.shell.run("sha256sum </run/serial/file");
     assert_eq!(there.split(' ').next(), Some(hash(&bytes).as_str()));
     call(&mut agent, "guest-file-seek", json!({ "handle": handle, "offset": 0, "whence": "set" }));
     let back = call(&mut agent, "guest-file-read", json!({ "handle": handle, "count": 20_000 }));
@@ -58,36 +56,29 @@ pub(crate) fn an_isa_serial_line_carries_everything(guest: &mut Guest) {
     drop(agent);
     let mut agent = machine.serial_agent();
     assert_eq!(call(&mut agent, "guest-ping", json!({})), json!({}));
-    machine.shell.run("kill $(cat /run/qga/serial/pid); rm -r /run/qga/serial");
+    machine.shell.run("kill $(cat /run/serial/pid); rm -r /run/serial");
 }
 
 pub(crate) fn without_retry_path_a_missing_port_is_one_clear_error(guest: &mut Guest) {
     let outcome = guest.machine.shell.try_run(
-        "mkdir -p /run/qga/none
-         qemu-ga -m virtio-serial -p /dev/virtio-ports/none -t /run/qga/none -f /run/qga/none/pid",
+        "mkdir -p /run/none
+         qemu-ga -m virtio-serial -p /dev/virtio-ports/none -t /run/none -f /run/none/pidfile",
         Duration::from_secs(30),
     );
     let outcome = outcome.unwrap();
     assert_eq!(outcome.status, 1, "{}", outcome.text);
     assert!(outcome.text.contains("/dev/virtio-ports/none"), "{}", outcome.text);
     assert!(outcome.text.contains("No such file or directory"), "{}", outcome.text);
-    guest.machine.shell.run("[ ! -e /run/qga/none/pid ]; rm -r /run/qga/none");
+    guest.machine.shell.run("[ ! -e /run/none/pidfile ]; rm -r /run/none");
 }
 
 pub(crate) fn a_port_may_come_late_go_and_come_back(guest: &mut Guest) {
     let machine = &mut guest.machine;
     let needs_links = machine.image().agent.is_c;
-    machine.shell.run(&format!(
-        "mkdir -p /run/qga/late
-         start-agent -m virtio-serial -p /dev/virtio-ports/{PLUGGED_PORT} --retry-path \
-             -t /run/qga/late -f /run/qga/late/pid"
-    ));
-    wait::until("the agent's pid file", Duration::from_secs(30), || {
-        machine.shell.succeeds("[ -s /run/qga/late/pid ]").then_some(())
-    });
-    let is_alive = "[ -d /proc/$(cat /run/qga/late/pid)/fd ] && kill -0 $(cat /run/qga/late/pid)";
-    let time = "set -- $(cat /proc/$(cat /run/qga/late/pid)/stat); echo $((${14} + ${15}))";
-    let process = machine.shell.run("cat /run/qga/late/pid");
+    let options = format!("-m virtio-serial -p /dev/virtio-ports/{PLUGGED_PORT} --retry-path");
+    machine.shell.run(&format!("start-agent late {options}"));
+    let is_alive = "[ \"$(readlink /proc/$(cat /run/late/pid)/exe)\" = /usr/sbin/qemu-ga ]";
+    let time = "set -- $(cat /proc/$(cat /run/late/pid)/stat); echo $((${14} + ${15}))";
     for round in 0..3 {
         let before = machine.shell.number(time);
         sleep(Duration::from_secs(2));
@@ -109,6 +100,5 @@ pub(crate) fn a_port_may_come_late_go_and_come_back(guest: &mut Guest) {
         }
     }
     assert!(machine.shell.succeeds(is_alive), "the agent ended with its port");
-    assert_eq!(machine.shell.run("cat /run/qga/late/pid"), process, "another agent");
-    machine.shell.run("kill $(cat /run/qga/late/pid); rm -r /run/qga/late");
+    machine.shell.run("kill $(cat /run/late/pid); rm -r /run/late");
 }

@@ -67,7 +67,7 @@ pub(crate) fn fstrim_shrinks_the_map_of_a_simulated_disk_back_to_metadata(guest:
         (name != "*" && shell.succeeds(&format!("[ -b /dev/{name} ]"))).then_some(name)
     });
     shell.run(&format!(
-        "mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 /dev/{disk}
+        "/usr/sbin/mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 /dev/{disk}
          mount -t ext4 /dev/{disk} /mnt/other; sync"
     ));
     let fresh = mapped(shell);

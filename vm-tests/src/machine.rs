@@ -265,7 +265,8 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
 /// What every guest's kernel is told. Mitigations only cost time under emulation.
 pub const KERNEL_LINE: &str = "console=ttyS0 loglevel=5 mitigations=off no_console_suspend random.trust_cpu=on";
 
-fn tail(text: &str) -> String {
+/// The last lines of a text.
+pub(crate) fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].iter().fold(String::new(), |tail, line| tail + line + "\n")
 }

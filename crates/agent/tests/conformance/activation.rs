@@ -4,14 +4,14 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-use qga_testkit::{Host, Setup};
 use qga_testkit::host::PATIENCE;
+use qga_testkit::{Host, Setup};
 
 use crate::{ask, setup};
 
-/// The agent gets its standard input as descriptor 3, and the variables of a service manager.
+/// The agent gets its standard input as descriptors 3 and 4, and the variables of a service manager.
 fn activated(setup: Setup, socket: impl Into<OwnedFd>, variables: &str) -> Setup {
-    let script = format!("exec 3<&0 0</dev/null; {variables}; export LISTEN_PID LISTEN_FDS; exec \"$@\"");
+    let script = format!("exec 3<&0 4<&0 0</dev/null; {variables}; export LISTEN_PID LISTEN_FDS; exec \"$@\"");
     setup.stdin(socket).inside(["sh", "-c", script.as_str(), "sh"])
 }
 

@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::process::Output;
 
+use qga_testkit::Kind;
 use tempfile::TempDir;
 
-use crate::differences::{differs, since_11};
+use crate::differences::{differs, today_or_7};
 use crate::{PROGRAM, info};
 
 fn run(args: &[&str]) -> Output {
@@ -86,7 +87,7 @@ fn the_default_configuration_is_dumped_in_the_order_of_its_keys() {
         .replace("STATEDIR", value(&dump, "statedir").unwrap());
     if !dump.contains("allow-rpcs") {
         // It came after 7.2.
-        expected = since_11(expected.clone(), expected.replace("allow-rpcs=\n", ""));
+        expected = today_or_7(expected.clone(), expected.replace("allow-rpcs=\n", ""));
     }
     assert_eq!(dump, expected);
     assert!(value(&dump, "pidfile").unwrap().ends_with("/run/qemu-ga.pid"));
@@ -96,8 +97,25 @@ fn the_default_configuration_is_dumped_in_the_order_of_its_keys() {
 #[test]
 fn every_option_shows_in_the_dump() {
     let dump = dumped(&[
-        "-m", "unix-listen", "-p", "/tmp/s", "-l", "/tmp/l", "-f", "/tmp/p", "-F/tmp/h", "-t", "/tmp/t", "-v", "-d", "-r",
-        "-b", "guest-ping,guest-info", "-b", "guest-sync", "-D",
+        "-m",
+        "unix-listen",
+        "-p",
+        "/tmp/s",
+        "-l",
+        "/tmp/l",
+        "-f",
+        "/tmp/p",
+        "-F/tmp/h",
+        "-t",
+        "/tmp/t",
+        "-v",
+        "-d",
+        "-r",
+        "-b",
+        "guest-ping,guest-info",
+        "-b",
+        "guest-sync",
+        "-D",
     ]);
     for (key, expected) in [
         ("daemon", "true"),
@@ -114,9 +132,20 @@ fn every_option_shows_in_the_dump() {
     }
     assert_eq!(names(value(&dump, "block-rpcs")), ["guest-info", "guest-ping", "guest-sync"]);
     let long = dumped(&[
-        "--method=unix-listen", "--path", "/tmp/s", "--logfile=/tmp/l", "--pidfile=/tmp/p", "--fsfreeze-hook=/tmp/h",
-        "--statedir=/tmp/t", "--verbose", "--daemonize", "--retry-path", "--block-rpcs=guest-ping,guest-info",
-        "--block-rpcs", "guest-sync", "--dump-conf",
+        "--method=unix-listen",
+        "--path",
+        "/tmp/s",
+        "--logfile=/tmp/l",
+        "--pidfile=/tmp/p",
+        "--fsfreeze-hook=/tmp/h",
+        "--statedir=/tmp/t",
+        "--verbose",
+        "--daemonize",
+        "--retry-path",
+        "--block-rpcs=guest-ping,guest-info",
+        "--block-rpcs",
+        "guest-sync",
+        "--dump-conf",
     ]);
     assert_eq!(long, dump);
 }
@@ -155,7 +184,10 @@ fn the_command_line_wins_over_the_file_and_lists_add_up() {
     assert_eq!(value(&dump, "verbose"), Some("true"));
     assert_eq!(value(&dump, "statedir"), Some("/tmp/a b"));
     assert_eq!(names(value(&dump, "block-rpcs")), ["guest-info", "guest-ping"]);
-    // The option wins over the variable.
+    // The option, which came after 7.2, wins over the variable.
+    if matches!(PROGRAM.kind(), Kind::C(..8)) {
+        return;
+    }
     let other = dir.path().join("other");
     fs::write(&other, "[general]\nmethod=isa-serial\npath=/other\n").unwrap();
     let output = with_conf(&["-c", other.to_str().unwrap(), "-D"], conf.as_os_str());
@@ -190,7 +222,10 @@ fn a_file_that_cannot_be_understood_is_refused() {
         let output = with_conf(&["-D"], conf.as_os_str());
         assert_eq!(output.status.code(), Some(1), "{text}: {}", stdout(&output));
         let complaint = stderr(&output);
-        assert!(complaint.contains(&format!("error loading configuration from path: {}", conf.display())), "{complaint}");
+        assert!(
+            complaint.contains(&format!("error loading configuration from path: {}", conf.display())),
+            "{complaint}"
+        );
     }
     let output = with_conf(&["-D"], dir.path().as_os_str());
     assert_eq!(output.status.code(), Some(1), "a directory");
@@ -201,7 +236,11 @@ fn a_file_that_is_missing_matters_only_when_it_was_asked_for() {
     assert_eq!(run(&["-D"]).status.code(), Some(0));
     let output = run(&["-c", "/nonexistent/conf", "-D"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("/nonexistent/conf"), "{}", stderr(&output));
+    assert!(
+        matches!(PROGRAM.kind(), Kind::C(..8)) || stderr(&output).contains("/nonexistent/conf"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -223,7 +262,9 @@ fn an_agent_that_cannot_start_says_why() {
         let mut all = vec!["-t", &state];
         all.extend(&args);
         let output = run(&all);
-        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));
+        // Release 7.2 gave 0 when it could not open its log or its state.
+        let code = if args.iter().any(|arg| ["-l", "-t"].contains(arg)) { today_or_7(1, 0) } else { 1 };
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(complaint), "{args:?}: {}", stderr(&output));
     }
 }
@@ -240,7 +281,7 @@ fn help_as_a_list_names_every_command() {
         let mut expected = known.clone();
         expected.sort_by_key(|name| schema_order.iter().position(|known| known == name));
         assert_eq!(known.len(), info::FOUNDING.len(), "{listed}");
-        if !matches!(PROGRAM.kind(), qga_testkit::Kind::C(..8)) {
+        if !matches!(PROGRAM.kind(), Kind::C(..8)) {
             assert_eq!(known, expected);
         }
     }

@@ -53,7 +53,9 @@ fn a_request_that_breaks_off_anywhere_is_forgotten_with_its_connection() {
 
 #[test]
 fn after_a_broken_line_the_next_line_is_understood() {
-    for broken in ["{\"a\":[1,}", "{\"a\":{\"b\":[", "[}", "{\"a\" 1}", "]", "{\"execute\":\"guest-ping\"", "{\"x\":\"abc"] {
+    for broken in
+        ["{\"a\":[1,}", "{\"a\":{\"b\":[", "[}", "{\"a\" 1}", "]", "{\"execute\":\"guest-ping\"", "{\"x\":\"abc"]
+    {
         let (_agent, mut host) = agent();
         host.send_raw(format!("{broken}\n").as_bytes()).unwrap();
         host.send_raw(b"{\"execute\":\"guest-sync\",\"arguments\":{\"id\":5}}\n").unwrap();
@@ -101,9 +103,36 @@ fn after_random_bytes_the_agent_comes_back() {
 #[test]
 fn after_pieces_of_requests_in_any_order_the_agent_comes_back() {
     const PIECES: &[&[u8]] = &[
-        b"{", b"}", b"[", b"]", b":", b",", b"\"", b"'", b"\n", b" ", b"\xff", b"\x00", b"\xfe", b"\\", b"\\u", b"\xc3",
-        b"1", b"-", b"0", b"1e9", b"true", b"nul", b"\"execute\"", b"\"arguments\"", b"\"id\"", b"\"guest-ping\"",
-        b"\"guest-sync\"", b"{\"execute\":\"guest-ping\"}", b"\"\\ud83d\"", b"\xf0\x9f\x98\x80",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+        b",",
+        b"\"",
+        b"'",
+        b"\n",
+        b" ",
+        b"\xff",
+        b"\x00",
+        b"\xfe",
+        b"\\",
+        b"\\u",
+        b"\xc3",
+        b"1",
+        b"-",
+        b"0",
+        b"1e9",
+        b"true",
+        b"nul",
+        b"\"execute\"",
+        b"\"arguments\"",
+        b"\"id\"",
+        b"\"guest-ping\"",
+        b"\"guest-sync\"",
+        b"{\"execute\":\"guest-ping\"}",
+        b"\"\\ud83d\"",
+        b"\xf0\x9f\x98\x80",
     ];
     let (mut agent, mut host) = agent();
     let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);

@@ -33,9 +33,10 @@ fn error(host: &mut Host, name: &str, arguments: Value) -> String {
 /// `O_` flags of the descriptor that the agent opened last, of those that tell the modes apart.
 fn flags(agent: &TestAgent, path: &Path) -> (u32, bool, bool, bool) {
     let pid = agent.pid();
-    let own = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|entry| entry.unwrap()).find(|entry| {
-        fs::read_link(entry.path()).is_ok_and(|target| target == path)
-    });
+    let own = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .find(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == path));
     let number = own.expect("an open descriptor").file_name().into_string().unwrap();
     let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
@@ -144,7 +145,10 @@ fn writes_take_a_count_and_reach_the_file() {
     assert_eq!(host.call("guest-file-write", write(4)).unwrap(), json!({ "count": 4, "eof": false }));
     assert_eq!(host.call("guest-file-write", write(0)).unwrap(), json!({ "count": 0, "eof": false }));
     for count in [-1, 6] {
-        assert_eq!(error(&mut host, "guest-file-write", write(count)), format!("value '{count}' is invalid for argument count"));
+        assert_eq!(
+            error(&mut host, "guest-file-write", write(count)),
+            format!("value '{count}' is invalid for argument count")
+        );
     }
     host.call("guest-file-flush", json!({ "handle": handle })).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"hell");
@@ -176,7 +180,11 @@ fn a_file_is_sought_by_number_or_by_name() {
         (5, json!(2), 15),
         (1000, json!("set"), 1000),
     ] {
-        assert_eq!(seek(offset, whence.clone()).unwrap(), json!({ "position": position, "eof": false }), "{offset} {whence}");
+        assert_eq!(
+            seek(offset, whence.clone()).unwrap(),
+            json!({ "position": position, "eof": false }),
+            "{offset} {whence}"
+        );
     }
     assert_eq!(seek(-1, json!(0)).unwrap_err().desc, "failed to seek file: Invalid argument");
     assert_eq!(seek(0, json!(3)).unwrap_err().desc, "invalid whence code 3");

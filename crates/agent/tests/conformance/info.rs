@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::differences::since_11;
 use crate::{PROGRAM, agent, setup};
 
 /// The commands of release 11.1 in the order in which `guest-info` lists them.
@@ -112,10 +111,11 @@ fn commands_are_listed_in_the_order_of_the_schema_reversed() {
 fn an_entry_is_what_ansible_compares_it_with() {
     let agent = setup().allow_all().start();
     let info = agent.host().call("guest-info", json!({})).unwrap();
-    for entry in entries(&info) {
+    // Release 7.2 has one more, for Windows, that is switched off.
+    for entry in entries(&info).iter().filter(|entry| entry["name"] != "guest-get-devices") {
         let name = entry["name"].as_str().unwrap();
         let answers = !(name == "guest-shutdown" || name.starts_with("guest-suspend-"));
-        assert_eq!(entry, json!({ "enabled": true, "name": name, "success-response": answers }));
+        assert_eq!(*entry, json!({ "enabled": true, "name": name, "success-response": answers }));
     }
 }
 
@@ -137,5 +137,5 @@ fn a_command_that_is_not_there_is_told_apart_from_one_that_fails() {
     assert_eq!(error.class, "CommandNotFound");
     assert_eq!(error.desc, "The command guest-nope has not been found");
     let error = host.call("guest-info", json!({ "x": 1 })).unwrap_err();
-    assert_eq!((error.class.as_str(), error.desc.as_str()), ("GenericError", since_11("Parameter 'x' is unexpected", "Parameter 'x' is unexpected")));
+    assert_eq!((error.class.as_str(), error.desc.as_str()), ("GenericError", "Parameter 'x' is unexpected"));
 }

@@ -76,6 +76,10 @@ fn failed(desc: &str) -> String {
 
 /// The error reply for a command that may not be called.
 fn refused(name: &str) -> String {
-    let desc = format!("Command {name} has been disabled: the command is not allowed");
+    refused_because(name, differences::today_or_7(": the command is not allowed", ""))
+}
+
+fn refused_because(name: &str, reason: &str) -> String {
+    let desc = format!("Command {name} has been disabled{reason}");
     format!("{{\"error\": {{\"class\": \"CommandNotFound\", \"desc\": \"{desc}\"}}}}")
 }

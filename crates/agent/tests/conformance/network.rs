@@ -105,7 +105,8 @@ fn members_come_in_the_order_of_the_c_agent() {
         return skip::skipped("order of members", "the loopback interface has no address here");
     };
     let (addresses, rest) = lo.split_once("], \"statistics\": {\"tx-packets\": ").unwrap();
-    let first = "\"lo\", \"ip-addresses\": [{\"ip-address-type\": \"ipv4\", \"ip-address\": \"127.0.0.1\", \"prefix\": 8}";
+    let first =
+        "\"lo\", \"ip-addresses\": [{\"ip-address-type\": \"ipv4\", \"ip-address\": \"127.0.0.1\", \"prefix\": 8}";
     assert!(addresses.starts_with(first), "{addresses}");
     let keys: Vec<&str> = rest.split('"').skip(1).step_by(2).take(8).collect();
     let order =

@@ -1,0 +1,121 @@
+//! The guest's root file system: busybox, the kernel modules the tests need, and the agent, in one initramfs.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::agent::{self, Agent};
+use crate::cpio::Archive;
+use crate::kernel::Kernel;
+use crate::process;
+
+const MODULES: &[&str] =
+    &["loop", "scsi_debug", "sd_mod", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_scsi", "xfs"];
+
+/// Programs of the host that busybox has no full version of.
+const PROGRAMS: &[&str] = &["mke2fs"];
+
+/// Answers as sysvinit's shutdown does, for the C agent, which knows no other way.
+const SHUTDOWN: &str = r#"#!/bin/sh
+case "$*" in
+*-P*) exec poweroff ;;
+*-H*) exec halt ;;
+*-r*) exec reboot ;;
+esac
+echo "shutdown: unknown: $*" >&2
+exit 1
+"#;
+
+/// What a machine boots.
+#[derive(Debug)]
+pub struct Image {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The archive with the root file system.
+    pub initrd: PathBuf,
+    /// The agent inside.
+    pub agent: Agent,
+    _directory: TempDir,
+}
+
+impl Image {
+    /// Makes the root file system with the agent under test in it.
+    ///
+    /// # Panics
+    /// When something it needs is missing, saying what.
+    pub fn build() -> Self {
+        if let Err(missing) = crate::check_packages() {
+            panic!("{missing}");
+        }
+        Self::with_agent(Agent::under_test())
+    }
+
+    /// Makes the root file system with this agent in it.
+    ///
+    /// # Panics
+    /// When something it needs is missing, saying what.
+    pub fn with_agent(agent: Agent) -> Self {
+        let kernel = Kernel::find_or_fetch(&agent::target_directory().join("vm-cache"));
+        let directory = tempfile::Builder::new().prefix("vm-image-").tempdir().expect("a temporary directory");
+        let initrd = directory.path().join("initrd");
+        write(&initrd, &kernel, &agent).unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
+        Self { kernel: kernel.image, initrd, agent, _directory: directory }
+    }
+}
+
+fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
+    let mut archive = Archive::new(BufWriter::new(File::create(initrd)?));
+    for directory in ["dev", "mnt/ext4", "mnt/xfs", "mnt/other", "proc", "run", "sys", "tmp", "root"] {
+        archive.directory(directory)?;
+    }
+    archive.symlink("var/run", "/run")?;
+    // The kernel gives init its standard streams before anything is mounted.
+    archive.device("dev/console", 5, 1)?;
+
+    let busybox = process::find("busybox").ok_or(io::ErrorKind::NotFound)?;
+    archive.file("bin/busybox", 0o755, &fs::read(&busybox)?)?;
+    for path in process::run("busybox", &["--list-full"]).lines() {
+        // Debian's usrmerge makes the directories one; here each applet is where its own build puts it.
+        if !path.ends_with("/busybox") && !PROGRAMS.iter().any(|program| path.ends_with(&format!("/{program}"))) {
+            archive.symlink(path, "/bin/busybox")?;
+        }
+    }
+    archive.symlink("init", "/bin/busybox")?;
+
+    archive.file("etc/inittab", 0o644, include_bytes!("../guest/inittab"))?;
+    archive.file("etc/rcS", 0o755, include_bytes!("../guest/rcS"))?;
+    archive.file("etc/shell", 0o755, include_bytes!("../guest/shell"))?;
+    archive.file("usr/bin/start-agent", 0o755, include_bytes!("../guest/start-agent"))?;
+    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
+    archive.file("etc/group", 0o644, b"root:x:0:\n")?;
+
+    let base = format!("lib/modules/{}", kernel.release);
+    for file in kernel.module_files(MODULES) {
+        archive.file(&format!("{base}/{file}"), 0o644, &fs::read(kernel.modules.join(&file))?)?;
+    }
+    for index in ["modules.dep", "modules.alias", "modules.symbols", "modules.builtin"] {
+        archive.file(&format!("{base}/{index}"), 0o644, &fs::read(kernel.modules.join(index))?)?;
+    }
+
+    let mut libraries = Vec::new();
+    for program in PROGRAMS {
+        let path = process::find(program).ok_or(io::ErrorKind::NotFound)?;
+        archive.file(&format!("usr/sbin/{program}"), 0o755, &fs::read(&path)?)?;
+        libraries.extend(agent::libraries(&path));
+    }
+    archive.file("usr/sbin/qemu-ga", 0o755, &fs::read(&agent.path)?)?;
+    libraries.extend(agent::libraries(&agent.path));
+    libraries.sort();
+    libraries.dedup();
+    for library in libraries {
+        archive.file(library.to_string_lossy().trim_start_matches('/'), 0o755, &fs::read(&library)?)?;
+    }
+    if agent.is_c {
+        archive.file("etc/needs-port-links", 0o644, b"")?;
+        archive.file("sbin/shutdown", 0o755, SHUTDOWN.as_bytes())?;
+    }
+    archive.finish()?;
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! One QEMU machine: booted, watched, and gone when dropped.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use qga_testkit::Host;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::disks::Disk;
+use crate::image::Image;
+use crate::process::Kept;
+use crate::qmp::Qmp;
+use crate::shell::Shell;
+
+/// The limit for a guest to come up. On an idle host it takes about four seconds.
+pub const BOOT: Duration = Duration::from_secs(120);
+
+/// The network card's address.
+pub const MAC: &str = "52:54:00:0a:0b:0c";
+
+/// The name of the agent's port.
+pub const PORT: &str = "org.qemu.guest_agent.0";
+
+/// The name of the port that is plugged in by [`Machine::plug_port`].
+pub const PLUGGED_PORT: &str = "org.test.plugged.0";
+
+/// The lines of the console that are shown when a test fails.
+const TAIL: usize = 40;
+
+/// What a machine has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spec {
+    /// ext4 on virtio-blk (/mnt/ext4), xfs on virtio-scsi with discard (/mnt/xfs), and a swap disk.
+    pub disks: bool,
+    /// The agent is not started.
+    pub no_agent: bool,
+}
+
+/// The data disks of a machine.
+#[derive(Debug)]
+pub struct Disks {
+    /// /mnt/ext4, /dev/vda.
+    pub ext4: Disk,
+    /// /dev/vdb.
+    pub swap: Disk,
+    /// /mnt/xfs, /dev/sda.
+    pub xfs: Disk,
+}
+
+/// A running machine.
+#[derive(Debug)]
+pub struct Machine {
+    // Declared first: QEMU ends before its directory goes.
+    qemu: Kept,
+    /// QEMU's control socket.
+    pub qmp: Qmp,
+    /// The root shell in the guest.
+    pub shell: Shell,
+    /// The data disks, when [`Spec::disks`] asked for them.
+    pub disks: Option<Disks>,
+    spec: Spec,
+    image: Rc<Image>,
+    directory: TempDir,
+}
+
+impl Machine {
+    /// Boots a machine and waits for its shell.
+    ///
+    /// # Panics
+    /// When it does not come up, with the end of its console.
+    pub fn boot(image: &Rc<Image>, spec: Spec) -> Self {
+        let directory = tempfile::Builder::new().prefix("vm-").tempdir().expect("a temporary directory");
+        let path = directory.path();
+        let disks = spec.disks.then(|| Disks { ext4: Disk::ext4(path), swap: Disk::swap(path), xfs: Disk::xfs(path) });
+        let (qemu, qmp, shell) = start(path, image, spec, disks.as_ref());
+        Self { qemu, qmp, shell, disks, spec, image: Rc::clone(image), directory }
+    }
+
+    /// Ends this QEMU and starts another with the same command line and disks, as after hibernation.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_again(&mut self) {
+        // SIGTERM would do as well; the guest is down.
+        let _ = self.qmp.try_execute("quit", json!({}));
+        self.qemu.wait(Duration::from_secs(30));
+        (self.qemu, self.qmp, self.shell) = start(self.directory.path(), &self.image, self.spec, self.disks.as_ref());
+    }
+
+    /// The agent under test.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The host's end of the agent's port, for a client of one's own. It serves one client at a time.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.directory.path().join("agent")
+    }
+
+    /// Connects to the agent's port and waits until the agent answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn agent(&self) -> Host {
+        self.agent_at("agent")
+    }
+
+    /// Like [`Machine::agent`] for the third serial line.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn serial_agent(&self) -> Host {
+        self.agent_at("serial")
+    }
+
+    /// Like [`Machine::agent`] for the port that is plugged in by hand.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    pub fn plugged_agent(&self) -> Host {
+        self.agent_at("plugged")
+    }
+
+    /// Connects to the agent's port without asking whether anybody is there.
+    ///
+    /// # Panics
+    /// When QEMU does not listen.
+    #[track_caller]
+    pub fn connect_agent(&self) -> Host {
+        self.connect("agent")
+    }
+
+    /// Plugs in a second port, [`PLUGGED_PORT`].
+    ///
+    /// # Panics
+    /// When QEMU refuses.
+    #[track_caller]
+    pub fn plug_port(&mut self) {
+        self.qmp.execute(
+            "device_add",
+            json!({ "driver": "virtserialport", "id": "plugged-port", "bus": "ports.0", "nr": 5,
+                    "chardev": "plugged", "name": PLUGGED_PORT }),
+        );
+    }
+
+    /// Takes the second port out again.
+    ///
+    /// # Panics
+    /// When QEMU refuses.
+    #[track_caller]
+    pub fn unplug_port(&mut self) {
+        self.qmp.execute("device_del", json!({ "id": "plugged-port" }));
+    }
+
+    /// The end of the console, and what the agent printed when the guest still tells.
+    pub fn report(&mut self) -> String {
+        let mut report = format!("--- end of the guest's console ---\n{}", tail(&self.console()));
+        if self.qemu.is_running() {
+            let script = "tail -n 20 /run/qga/output /run/qga/log 2>/dev/null; pidof qemu-ga || echo 'no agent runs'";
+            if let Ok(outcome) = self.shell.try_run(script, Duration::from_secs(5)) {
+                report.push_str(&format!("--- from the agent ---\n{}\n", outcome.text));
+            }
+        }
+        report
+    }
+
+    /// Everything on the console so far.
+    pub fn console(&self) -> String {
+        let bytes = fs::read(self.directory.path().join("console")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[track_caller]
+    fn agent_at(&self, name: &str) -> Host {
+        let mut host = self.connect(name);
+        if let Err(error) = host.sync(BOOT) {
+            panic!("the agent does not answer guest-sync-delimited on its channel {name}: {error}");
+        }
+        host
+    }
+
+    #[track_caller]
+    fn connect(&self, name: &str) -> Host {
+        match Host::connect_retry(self.directory.path().join(name), Duration::from_secs(20)) {
+            Ok(host) => host,
+            Err(error) => panic!("QEMU does not listen on the channel {name}: {error}"),
+        }
+    }
+}
+
+/// Starts QEMU and waits for the guest's shell.
+fn start(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> (Kept, Qmp, Shell) {
+    let log = File::create(directory.join("qemu.log")).expect("QEMU's log");
+    let mut qemu = Kept::start("qemu-system-x86_64", |command| {
+        command.args(arguments(directory, image, spec, disks)).stdout(log.try_clone().expect("a second handle"));
+        command.stderr(log);
+    });
+    let started = Qmp::connect(&directory.join("qmp"), Duration::from_secs(30)).and_then(|qmp| {
+        let mut shell = Shell::connect(&directory.join("shell"), Duration::from_secs(30))?;
+        shell.wait_ready(BOOT)?;
+        Ok((qmp, shell))
+    });
+    match started {
+        Ok((qmp, shell)) => (qemu, qmp, shell),
+        Err(error) => {
+            let state = if qemu.is_running() { "still runs" } else { "ended" };
+            let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
+            let (log, console) = (read("qemu.log"), read("console"));
+            panic!(
+                "the machine does not come up: {error}; QEMU {state}: {}\n{}",
+                String::from_utf8_lossy(&log),
+                tail(&String::from_utf8_lossy(&console))
+            );
+        }
+    }
+}
+
+/// QEMU's command line. The same for the same machine: a hibernated guest needs to find everything where it was.
+fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> Vec<String> {
+    let file = |name: &str| directory.join(name).display().to_string();
+    let socket = |id: &str| format!("socket,id={id},path={},server=on,wait=off", file(id));
+    let mut kernel_line = KERNEL_LINE.to_owned();
+    let mut arguments: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
+    add(&["-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-accel", "tcg", "-cpu", "max"]);
+    add(&["-smp", "2", "-m", "512M"]);
+    add(&["-global", "PIIX4_PM.disable_s3=0", "-global", "PIIX4_PM.disable_s4=0"]);
+    // A guest that turns itself off is paused instead of ending QEMU: its event is never lost in the end of the process.
+    add(&["-no-shutdown"]);
+    add(&["-chardev", &socket("qmp"), "-mon", "chardev=qmp,mode=control"]);
+    add(&["-chardev", &format!("file,id=console,path={},append=on", file("console"))]);
+    add(&["-serial", "chardev:console"]);
+    add(&["-chardev", &socket("shell"), "-serial", "chardev:shell"]);
+    add(&["-chardev", &socket("serial"), "-serial", "chardev:serial"]);
+    add(&["-device", "virtio-serial-pci,id=ports,addr=0x5"]);
+    add(&["-chardev", &socket("agent"), "-device"]);
+    add(&[&format!("virtserialport,bus=ports.0,nr=1,chardev=agent,name={PORT}")]);
+    add(&["-chardev", &socket("plugged")]);
+    add(&["-netdev", "user,id=net,restrict=on", "-device"]);
+    add(&[&format!("virtio-net-pci,netdev=net,mac={MAC},addr=0x6,romfile=")]);
+    if let Some(disks) = disks {
+        let drive = |disk: &Disk| format!("if=none,format=raw,file={}", disk.path.display());
+        add(&["-drive", &format!("{},id=ext4", drive(&disks.ext4))]);
+        add(&["-device", "virtio-blk-pci,drive=ext4,addr=0x7,serial=ext4"]);
+        add(&["-drive", &format!("{},id=swap", drive(&disks.swap))]);
+        add(&["-device", "virtio-blk-pci,drive=swap,addr=0x8,serial=swap"]);
+        add(&["-drive", &format!("{},id=xfs,discard=unmap", drive(&disks.xfs))]);
+        add(&[
+            "-device",
+            "virtio-scsi-pci,id=scsi,addr=0x9",
+            "-device",
+            "scsi-hd,bus=scsi.0,scsi-id=1,lun=2,drive=xfs",
+        ]);
+        kernel_line.push_str(" vm_ext4=/dev/vda vm_swap=/dev/vdb vm_xfs=/dev/sda");
+    }
+    if spec.no_agent {
+        kernel_line.push_str(" vm_agent=none");
+    }
+    let path = |path: &PathBuf| path.display().to_string();
+    add(&["-kernel", &path(&image.kernel), "-initrd", &path(&image.initrd), "-append", &kernel_line]);
+    arguments
+}
+
+/// What every guest's kernel is told. Mitigations only cost time under emulation.
+pub const KERNEL_LINE: &str = "console=ttyS0 loglevel=6 mitigations=off no_console_suspend random.trust_cpu=on";
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].iter().fold(String::new(), |tail, line| tail + line + "\n")
+}

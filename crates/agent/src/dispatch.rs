@@ -1,1 +1,149 @@
-//! (to come)
+//! The rules that hold for every command, in one place: which command it is, whether it may be called, binding
+//! of its arguments, the form of its reply.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use qga_proto::Command;
+use qga_proto::envelope::{self, Rejected, Request};
+use qga_proto::error::Error;
+use qga_proto::json::{self, Node};
+use qga_proto::types::core::{GuestSync, GuestSyncDelimited};
+
+use crate::commands::{self, Context, Entry, Lane};
+use crate::state::State;
+
+/// What a session needs to know of a request before it is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `guest-sync`: may overtake a command that hangs, after a grace.
+    Sync,
+    /// `guest-sync-delimited`: behind a byte 0xFF it overtakes everything.
+    SyncDelimited,
+    /// All others.
+    Other,
+}
+
+/// A request that has been read and found to be one, or the complaint about it.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    id: Option<Node<'a>>,
+    call: Result<(&'static Entry, Node<'a>), Error>,
+}
+
+/// Reads a message. Nothing is carried out and nothing is refused for the state that the agent is in: that is
+/// decided when its turn comes.
+pub fn prepare(document: &[u8]) -> Prepared<'_> {
+    let request = json::read(document)
+        .map_err(|error| Rejected { id: None, error })
+        .and_then(envelope::parse);
+    let Request { execute, arguments, id } = match request {
+        Ok(request) => request,
+        Err(Rejected { id, error }) => return Prepared { id, call: Err(error) },
+    };
+    let call = commands::find(&execute)
+        .map(|entry| (entry, arguments))
+        .ok_or_else(|| Error::not_found(format!("The command {execute} has not been found")));
+    Prepared { id, call }
+}
+
+impl Prepared<'_> {
+    /// Where it has to run. A complaint is answered on the loop.
+    pub fn lane(&self) -> Lane {
+        self.call.as_ref().map_or(Lane::Instant, |(entry, _)| entry.lane)
+    }
+
+    /// Which kind of request it is.
+    pub fn kind(&self) -> Kind {
+        match &self.call {
+            Ok((entry, _)) if entry.name == GuestSync::NAME => Kind::Sync,
+            Ok((entry, _)) if entry.name == GuestSyncDelimited::NAME => Kind::SyncDelimited,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Its name, for messages to people.
+    pub fn name(&self) -> &'static str {
+        self.call.as_ref().map_or("", |(entry, _)| entry.name)
+    }
+
+    /// Answers with an error, whatever the request asks for.
+    pub fn refuse(&self, error: &Error) -> Vec<u8> {
+        let mut reply = Vec::new();
+        envelope::failure(&mut reply, error, self.id.as_ref());
+        reply
+    }
+
+    /// Carries it out and returns the reply: a whole line, or nothing where success is silent.
+    pub fn run(self, state: &State, reply_limit: Option<usize>) -> Vec<u8> {
+        let Prepared { id, call } = self;
+        let mut reply = Vec::new();
+        let (entry, arguments) = match call {
+            Ok(call) => call,
+            Err(error) => {
+                envelope::failure(&mut reply, &error, id.as_ref());
+                return reply;
+            }
+        };
+        match execute(entry, arguments, state, reply_limit) {
+            Ok(_) if !entry.success_response => {}
+            Ok(value) => {
+                if entry.name == GuestSyncDelimited::NAME {
+                    reply.push(0xFF);
+                }
+                envelope::success(&mut reply, &value, id.as_ref());
+            }
+            Err(error) => envelope::failure(&mut reply, &error, id.as_ref()),
+        }
+        match reply_limit {
+            Some(limit) if reply.len() > limit => {
+                let size = reply.len();
+                reply = Vec::new();
+                let error = Error::generic(format!(
+                    "the reply of {} has {size} bytes, more than the {limit} this channel carries",
+                    entry.name
+                ));
+                envelope::failure(&mut reply, &error, id.as_ref());
+            }
+            _ => {}
+        }
+        reply
+    }
+}
+
+fn execute(
+    entry: &Entry,
+    arguments: Node<'_>,
+    state: &State,
+    reply_limit: Option<usize>,
+) -> Result<Vec<u8>, Error> {
+    if !state.policy.permits(entry, state.freeze.is_frozen()) {
+        return Err(Error::not_found(format!(
+            "Command {} has been disabled: the command is not allowed",
+            entry.name
+        )));
+    }
+    let started = Instant::now();
+    let mut value = Vec::new();
+    let context = Context { state, reply_limit };
+    // A mistake in one handler must not end the agent. The handlers' locks recover from poisoning.
+    let outcome = catch_unwind(AssertUnwindSafe(|| (entry.call)(context, arguments, &mut value)));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let what = panic_text(panic.as_ref());
+        log::error!("{} failed unexpectedly: {what}", entry.name);
+        Err(Error::generic(format!("{} failed unexpectedly: {what}", entry.name)))
+    });
+    log::debug!("{} took {} us", entry.name, started.elapsed().as_micros());
+    outcome.map(|()| value)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> Cow<'static, str> {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        Cow::Borrowed(text)
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        Cow::Owned(text.clone())
+    } else {
+        Cow::Borrowed("no reason given")
+    }
+}

@@ -1,1 +1,201 @@
-//! (to come)
+//! Worker threads. Each conversation has one, started when first needed and ended when idle. A thread that hangs
+//! is left behind: it is counted, its late result is dropped, and it ends when whatever held it lets go.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qga_proto::error::Error;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How long a worker waits for more work before it ends.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Most threads that may be left behind at one time. Each holds a stack and whatever its command holds.
+pub const STUCK_MAX: usize = 8;
+
+/// Address space for a worker's stack; only touched pages count.
+const STACK: usize = 1 << 20;
+
+/// A piece of work: runs on the worker, returns the reply.
+pub type Job = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
+/// Names one job for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// A job that ended.
+#[derive(Debug)]
+pub struct Done {
+    /// Which conversation asked for it.
+    pub session: u64,
+    /// Which job it is.
+    pub ticket: Ticket,
+    /// What is to be sent.
+    pub reply: Vec<u8>,
+}
+
+/// Starts workers, collects what they return, and knows those left behind.
+#[derive(Debug)]
+pub struct Executor {
+    results: Arc<Results>,
+    next: u64,
+    stuck: BTreeMap<Ticket, Stuck>,
+}
+
+#[derive(Debug)]
+struct Stuck {
+    command: &'static str,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Results {
+    done: Mutex<Vec<Done>>,
+    /// Becomes readable when there is something in `done`.
+    wake: OwnedFd,
+}
+
+/// A conversation's thread.
+#[derive(Debug)]
+pub struct Worker {
+    slot: Arc<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    state: Mutex<SlotState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SlotState {
+    job: Option<(u64, Ticket, Job)>,
+    /// Nobody will send another job.
+    closed: bool,
+    /// The thread has ended, or is about to without looking again.
+    ended: bool,
+}
+
+impl std::fmt::Debug for SlotState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlotState").field("closed", &self.closed).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Executor {
+    /// An executor without any thread.
+    pub fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Executor { results: Arc::new(Results { done: Mutex::default(), wake }), next: 0, stuck: BTreeMap::new() })
+    }
+
+    /// Readable when [`Executor::collect`] has something.
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.results.wake.as_fd()
+    }
+
+    /// Starts `job` on the conversation's worker, which is made if there is none.
+    pub fn start(&mut self, session: u64, worker: &mut Option<Worker>, job: Job) -> Result<Ticket, Error> {
+        self.next += 1;
+        let ticket = Ticket(self.next);
+        let mut job = (session, ticket, job);
+        if let Some(worker) = worker {
+            match worker.give(job) {
+                Ok(()) => return Ok(ticket),
+                Err(back) => job = back,
+            }
+        }
+        if self.stuck.len() >= STUCK_MAX {
+            return Err(self.all_stuck());
+        }
+        let slot = Arc::new(Slot::default());
+        lock(&slot.state).job = Some(job);
+        let shared = (Arc::clone(&slot), Arc::clone(&self.results));
+        thread::Builder::new()
+            .name("worker".into())
+            .stack_size(STACK)
+            .spawn(move || work(&shared.0, &shared.1))
+            .map_err(|e| Error::generic(format!("cannot start a thread for the command: {}", e.kind())))?;
+        *worker = Some(Worker { slot });
+        Ok(ticket)
+    }
+
+    /// Leaves a worker behind with the job it is running.
+    pub fn abandon(&mut self, worker: Worker, ticket: Ticket, command: &'static str, since: Instant) {
+        log::warn!("{command} has been running for {} s; it is left behind", since.elapsed().as_secs());
+        drop(worker);
+        self.stuck.insert(ticket, Stuck { command, since });
+    }
+
+    /// What has ended since the last call. Jobs that were left behind are taken out here and nobody hears of them.
+    pub fn collect(&mut self) -> Vec<Done> {
+        let mut counter = [0; 8];
+        // Nothing to read is fine: the list below is what counts.
+        let _ = rustix::io::read(&self.results.wake, &mut counter);
+        let mut done = std::mem::take(&mut *lock(&self.results.done));
+        done.retain(|done| match self.stuck.remove(&done.ticket) {
+            Some(stuck) => {
+                log::info!("{} ended after {} s", stuck.command, stuck.since.elapsed().as_secs());
+                false
+            }
+            None => true,
+        });
+        done
+    }
+
+    /// The refusal that names every command that still hangs.
+    fn all_stuck(&self) -> Error {
+        let names: Vec<_> = self
+            .stuck
+            .values()
+            .map(|stuck| format!("{} for {} s", stuck.command, stuck.since.elapsed().as_secs()))
+            .collect();
+        Error::generic(format!("too many commands are still blocked: {}", names.join(", ")))
+    }
+}
+
+impl Worker {
+    fn give(&self, job: (u64, Ticket, Job)) -> Result<(), (u64, Ticket, Job)> {
+        let mut state = lock(&self.slot.state);
+        if state.ended {
+            return Err(job);
+        }
+        state.job = Some(job);
+        self.slot.changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        lock(&self.slot.state).closed = true;
+        self.slot.changed.notify_one();
+    }
+}
+
+fn work(slot: &Slot, results: &Results) {
+    loop {
+        let mut state = lock(&slot.state);
+        if state.job.is_none() && !state.closed {
+            state = slot.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let Some((session, ticket, job)) = state.job.take() else {
+            // Also after a wake-up without a reason; the next job makes a new thread.
+            state.ended = true;
+            return;
+        };
+        drop(state);
+        let reply = job();
+        lock(&results.done).push(Done { session, ticket, reply });
+        // The counter cannot overflow in practice, and a full one is readable all the same.
+        let _ = rustix::io::write(&results.wake, &1u64.to_ne_bytes());
+    }
+}

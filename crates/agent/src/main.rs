@@ -1,2 +1,104 @@
-//! `qemu-ga`.
-fn main() {}
+//! `qemu-ga`: puts the parts together, in the order in which errors can still be told to whoever started it.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use qemu_ga::channel::Channel;
+use qemu_ga::cli::{self, Inputs};
+use qemu_ga::commands::COMMANDS;
+use qemu_ga::config::Config;
+use qemu_ga::daemon::{self, Activation, PidFile, Signals};
+use qemu_ga::log::{self, Options};
+use qemu_ga::notify::Notifier;
+use qemu_ga::persist::{FrozenMarker, Persist};
+use qemu_ga::platform::linux::ffi;
+use qemu_ga::platform::linux::root::Root;
+use qemu_ga::reactor::Reactor;
+use qemu_ga::state::State;
+use qemu_ga::state::freeze::Freeze;
+use qemu_ga::state::policy::Policy;
+
+fn main() -> ExitCode {
+    daemon::start();
+    match prepare() {
+        Ok((config, warnings, activation)) => match run(config, &warnings, activation) {
+            // A thread that hangs must not keep the process, so nothing is waited for.
+            Ok(()) => ffi::exit_now(0),
+            Err(message) => fail(&message),
+        },
+        Err(status) => ExitCode::from(status),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    use io::Write;
+    // Where nobody reads it, the status has to do.
+    let _ = writeln!(io::stderr(), "qemu-ga: {message}");
+    ExitCode::FAILURE
+}
+
+type Prepared = (Config, Vec<String>, Option<Activation>);
+
+/// Reads command line, configuration and environment. An error is the exit status of a run that is over already.
+fn prepare() -> Result<Prepared, u8> {
+    let activation = Activation::take().map_err(|message| {
+        fail(&message);
+        1
+    })?;
+    let args: Vec<OsString> = env::args_os().collect();
+    let names: Vec<&str> = COMMANDS.iter().map(|entry| entry.name).collect();
+    let qga_conf = env::var_os("QGA_CONF");
+    let inputs = Inputs {
+        args: &args,
+        qga_conf: qga_conf.as_deref(),
+        activated: activation.as_ref().map(|activation| activation.family),
+        commands: &names,
+    };
+    let (config, warnings) = cli::parse(&inputs).settle(io::stdout(), io::stderr())?;
+    Ok((config, warnings, activation))
+}
+
+fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> Result<(), String> {
+    let root = Root::default();
+    let marker = FrozenMarker::new(Path::new(&config.statedir), &root)?;
+    let frozen = marker.is_current();
+    log::init(Options { verbose: config.verbose, logfile: config.logfile.clone(), frozen })?;
+    for warning in warnings {
+        ::log::warn!("{warning}");
+    }
+    let persist = Persist::open(&config.statedir, marker)?;
+    let freeze = Freeze::default();
+    if frozen {
+        freeze.adopt();
+    }
+    let text = |error: qga_proto::Error| error.desc.into_owned();
+    let channel = Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
+    let signals = Signals::take()?;
+    let notifier = Notifier::take();
+    let policy = Policy::new(&config.block_rpcs, &config.allow_rpcs);
+    let state = Arc::new(State { config, root, files: Default::default(), freeze, policy, persist });
+    let mut reactor = Reactor::new(Arc::clone(&state), channel, signals).map_err(text)?;
+    // From here on there may be two processes; the first of them only waits for the second's word.
+    let background = if state.config.daemonize { Some(daemon::daemonize()?) } else { None };
+    // A pid file may lie on a frozen file system, and writing it would block.
+    let wanted = background.is_some() && !frozen;
+    let _pid_file = match wanted.then(|| PidFile::create(&state.config.pidfile)).transpose() {
+        Ok(pid_file) => pid_file,
+        Err(message) => match background {
+            Some(background) => background.failed(&message),
+            None => return Err(message),
+        },
+    };
+    if let Some(background) = background {
+        background.ready();
+    }
+    notifier.ready();
+    ::log::debug!("Guest agent version {} started", env!("CARGO_PKG_VERSION"));
+    let outcome = reactor.run();
+    notifier.stopping();
+    outcome.map_err(text)
+}

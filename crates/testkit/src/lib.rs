@@ -1,6 +1,9 @@
-//! What the tests share: a fake host that talks to an agent, and waiting with a limit.
+//! What the tests share: a running agent, a fake host that talks to it, and waiting with a limit.
 
+pub mod agent;
 pub mod host;
+pub mod skip;
 pub mod wait;
 
+pub use agent::{Kind, Program, Setup, TestAgent};
 pub use host::{AgentError, Host};

@@ -5,11 +5,20 @@ pub mod file;
 pub mod fsfreeze;
 pub mod network;
 pub mod power;
+#[cfg(test)]
+pub(crate) mod testing;
 
-use qga_proto::Command;
 use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
+use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
+use qga_proto::types::file::{
+    GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,
+};
+use qga_proto::types::fsfreeze::{GuestFsfreezeFreeze, GuestFsfreezeStatus, GuestFsfreezeThaw, GuestFstrim};
+use qga_proto::types::network::GuestNetworkGetInterfaces;
+use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
+use qga_proto::Command;
 
 use crate::state::State;
 
@@ -72,4 +81,61 @@ fn call<H: Handler>(cx: Context<'_>, args: Node<'_>, out: &mut Vec<u8>) -> Resul
     let ret = H::run(cx, args)?;
     json::write(out, &ret);
     Ok(())
+}
+
+/// Every command there is, in the order of the schema.
+pub const COMMANDS: &[Entry] = &[
+    entry::<GuestSyncDelimited>(),
+    entry::<GuestSync>(),
+    entry::<GuestPing>(),
+    entry::<GuestInfo>(),
+    entry::<GuestShutdown>(),
+    entry::<GuestFileOpen>(),
+    entry::<GuestFileClose>(),
+    entry::<GuestFileRead>(),
+    entry::<GuestFileWrite>(),
+    entry::<GuestFileSeek>(),
+    entry::<GuestFileFlush>(),
+    entry::<GuestFsfreezeStatus>(),
+    entry::<GuestFsfreezeFreeze>(),
+    entry::<GuestFsfreezeThaw>(),
+    entry::<GuestFstrim>(),
+    entry::<GuestSuspendDisk>(),
+    entry::<GuestSuspendRam>(),
+    entry::<GuestSuspendHybrid>(),
+    entry::<GuestNetworkGetInterfaces>(),
+];
+
+/// The command of this name.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    let found = COMMANDS.iter().find(|entry| entry.name == name);
+    #[cfg(test)]
+    let found = found.or_else(|| testing::TEST_COMMANDS.iter().find(|entry| entry.name == name));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_name_is_there_once_and_is_found() {
+        let names: HashSet<_> = COMMANDS.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), COMMANDS.len());
+        assert!(COMMANDS.iter().all(|entry| find(entry.name).is_some_and(|found| found.name == entry.name)));
+        assert!(find("guest-nope").is_none() && find("Guest-Ping").is_none() && find("").is_none());
+    }
+
+    #[test]
+    fn four_commands_send_nothing_when_they_succeed() {
+        let silent: Vec<_> = COMMANDS.iter().filter(|entry| !entry.success_response).map(|entry| entry.name).collect();
+        assert_eq!(silent, ["guest-shutdown", "guest-suspend-disk", "guest-suspend-ram", "guest-suspend-hybrid"]);
+    }
+
+    #[test]
+    fn commands_on_the_loop_may_be_called_while_frozen() {
+        assert!(COMMANDS.iter().filter(|entry| entry.lane == Lane::Instant).all(|entry| entry.while_frozen));
+    }
 }

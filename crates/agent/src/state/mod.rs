@@ -25,3 +25,19 @@ pub struct State {
     /// What outlives the process.
     pub persist: Persist,
 }
+
+#[cfg(test)]
+impl State {
+    /// An agent whose state directory is `dir`.
+    pub(crate) fn for_tests(dir: &std::path::Path) -> Self {
+        let root = Root::default();
+        State {
+            config: Config::default(),
+            files: files::FileTable::default(),
+            freeze: freeze::Freeze::default(),
+            policy: policy::Policy::default(),
+            persist: Persist::new(dir, &root).unwrap(),
+            root,
+        }
+    }
+}

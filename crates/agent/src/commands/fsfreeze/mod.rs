@@ -1,1 +1,6 @@
-//! (to come)
+//! Freezing file systems for a snapshot, and trimming them.
+
+pub mod freeze;
+pub mod status;
+pub mod thaw;
+pub mod trim;

@@ -1,1 +1,3 @@
-//! (to come)
+//! The network.
+
+pub mod get_interfaces;

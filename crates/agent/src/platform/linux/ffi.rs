@@ -2,6 +2,147 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::time::SystemTime;
+use std::{io, mem, process, ptr};
+
+use rustix::io::Errno;
+use rustix::ioctl::{self, opcode};
+
+/// Keeps memory small after large messages: blocks of 128 KiB and above go back to the system when freed, and
+/// threads share one arena. Without this glibc raises the first limit by itself and 50 to 76 MB stay behind.
+pub fn tune_allocator() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt takes two integers and has no memory preconditions.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Which side of a [`fork`] this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// The caller.
+    Parent,
+    /// The copy.
+    Child,
+}
+
+/// Splits the process in two.
+///
+/// # Errors
+/// The kernel's, and `EBUSY` if the process has more than one thread: the child would keep the locks of threads that
+/// it does not have.
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: the process has one thread (checked above where /proc is there, and promised by the callers where not),
+    // so the child is a whole copy, with no lock held by a thread that is missing in it.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        _ => Ok(Fork::Parent),
+    }
+}
+
+/// Ends the process at once: no destructor runs and no thread is waited for, stuck ones included.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// Blocks the signals for this thread and those it starts, and gives a descriptor (close-on-exec, non-blocking) that
+/// they are read from, as `signalfd_siginfo` structures.
+pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set it is given; sigaddset and the two calls after it get that initialised
+    // set; a null pointer for the old mask is allowed.
+    let fd = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            if libc::sigaddset(set.as_mut_ptr(), *signal) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        let failed = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        if failed != 0 {
+            return Err(io::Error::from_raw_os_error(failed));
+        }
+        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: signalfd succeeded, so fd is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Size of what a signal descriptor gives for each signal; the first four bytes are the signal's number.
+pub const SIGNAL_INFO_SIZE: usize = size_of::<libc::signalfd_siginfo>();
+
+/// Takes over a descriptor that this process was started with, and sets close-on-exec.
+///
+/// # Errors
+/// `EBADF` if it is not open, or is one of the standard three.
+pub fn inherited_fd(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: fcntl on a number that is no open descriptor fails and does nothing else.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open. The caller's part of the bargain, as told by the name: it came from whoever
+    // started us (`LISTEN_FDS`), is taken over once, and so nothing else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Removes a variable from the environment. To be called before any other thread runs.
+pub fn remove_env(name: &str) {
+    // SAFETY: no other thread runs yet (the agent calls this first thing in main), so nobody reads the environment at
+    // the same time.
+    unsafe { std::env::remove_var(name) }
+}
+
+/// Local time, as syslog lines carry it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalTime {
+    /// 0 to 11.
+    pub month: usize,
+    /// 1 to 31.
+    pub day: u32,
+    /// 0 to 23.
+    pub hour: u32,
+    /// 0 to 59.
+    pub minute: u32,
+    /// 0 to 60.
+    pub second: u32,
+}
+
+/// The local time of a moment; None if it cannot be told.
+pub fn local_time(at: SystemTime) -> Option<LocalTime> {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    let seconds = libc::time_t::try_from(seconds).ok()?;
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: both pointers are valid; localtime_r writes the structure and answers null when it did not.
+    let parts = unsafe {
+        if libc::localtime_r(&seconds, parts.as_mut_ptr()).is_null() {
+            return None;
+        }
+        parts.assume_init()
+    };
+    let number = |n: libc::c_int| u32::try_from(n).ok();
+    Some(LocalTime {
+        month: usize::try_from(parts.tm_mon).ok()?,
+        day: number(parts.tm_mday)?,
+        hour: number(parts.tm_hour)?,
+        minute: number(parts.tm_min)?,
+        second: number(parts.tm_sec)?,
+    })
+}
 
 /// The C library's text for an error number, in the C locale: `No such file or directory`.
 pub fn strerror(errno: i32) -> String {
@@ -14,4 +155,178 @@ pub fn strerror(errno: i32) -> String {
     }
     // SAFETY: rc is 0, so the buffer holds a NUL-terminated string.
     unsafe { CStr::from_ptr(buf.as_ptr()) }.to_string_lossy().into_owned()
+}
+
+/// Closes a descriptor and tells what the kernel said; some file systems report lost data only here.
+pub fn close(fd: OwnedFd) -> io::Result<()> {
+    // SAFETY: the descriptor was owned and is given up here, so nobody uses or closes it afterwards.
+    match unsafe { libc::close(fd.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            // Linux has closed it nevertheless.
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// A non-blocking vsock socket that listens at `cid` and `port`.
+pub fn vsock_listener(cid: u32, port: u32, backlog: i32) -> io::Result<OwnedFd> {
+    // SAFETY: socket() takes no pointers; what it returns is owned by nobody else.
+    let fd = unsafe {
+        let fd = libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: all-zero is a valid sockaddr_vm.
+    let mut address: libc::sockaddr_vm = unsafe { mem::zeroed() };
+    address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+    address.svm_cid = cid;
+    address.svm_port = port;
+    bind(&fd, &address)?;
+    rustix::net::listen(&fd, backlog)?;
+    Ok(fd)
+}
+
+/// A non-blocking socket that becomes readable when the kernel announces a device.
+pub fn uevent_socket() -> io::Result<OwnedFd> {
+    // SAFETY: socket() takes no pointers; what it returns is owned by nobody else.
+    let fd = unsafe {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_KOBJECT_UEVENT);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    // SAFETY: all-zero is a valid sockaddr_nl.
+    let mut address: libc::sockaddr_nl = unsafe { mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    // The group the kernel itself sends to; group 2 is udev's.
+    address.nl_groups = 1;
+    bind(&fd, &address)?;
+    Ok(fd)
+}
+
+/// `T` must be one of the kernel's socket address structures.
+fn bind<T>(fd: &OwnedFd, address: &T) -> io::Result<()> {
+    let length = mem::size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer is valid for `length` bytes for the time of the call.
+    let rc = unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(address).cast(), length) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `FIFREEZE`: writes everything back and stops all writes to the file system of an open file or directory. Blocks
+/// until that is done.
+pub fn fifreeze(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    const FIFREEZE: ioctl::Opcode = opcode::read_write::<libc::c_int>(b'X', 119);
+    // SAFETY: whatever its encoding says, FIFREEZE takes no argument; the kernel reads and writes none of our memory.
+    unsafe { ioctl::ioctl(fd, ioctl::NoArg::<FIFREEZE>::new()) }
+}
+
+/// `FITHAW`: ends one freeze of the file system of an open file or directory. `EINVAL` where none was.
+pub fn fithaw(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    const FITHAW: ioctl::Opcode = opcode::read_write::<libc::c_int>(b'X', 120);
+    // SAFETY: whatever its encoding says, FITHAW takes no argument; the kernel reads and writes none of our memory.
+    unsafe { ioctl::ioctl(fd, ioctl::NoArg::<FITHAW>::new()) }
+}
+
+/// `struct fstrim_range` of the kernel's: lengths in bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct TrimRange {
+    /// Where to begin.
+    pub start: u64,
+    /// How far to go; on return, how much was given back.
+    pub len: u64,
+    /// Free ranges shorter than this are left alone; on return, as the file system rounded it.
+    pub minlen: u64,
+}
+
+/// `FITRIM`: gives the free blocks of the file system of an open file or directory back to its device.
+pub fn fitrim(fd: BorrowedFd<'_>, range: &mut TrimRange) -> Result<(), Errno> {
+    const FITRIM: ioctl::Opcode = opcode::read_write::<TrimRange>(b'X', 121);
+    // SAFETY: FITRIM reads and writes one `fstrim_range`, which `TrimRange` is laid out as; it is borrowed for the
+    // whole call.
+    unsafe { ioctl::ioctl(fd, ioctl::Updater::<FITRIM, TrimRange>::new(range)) }
+}
+
+/// `LOOP_GET_STATUS64`: `st_dev` and inode number of the file that lies under a loop device.
+pub fn loop_file(fd: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
+    /// `struct loop_info64`, 232 bytes, of which the first two words are the ones asked for.
+    type LoopInfo64 = [u64; 29];
+    const LOOP_GET_STATUS64: ioctl::Opcode = 0x4C05;
+    // SAFETY: LOOP_GET_STATUS64 writes one `loop_info64`; `LoopInfo64` has its size and alignment, and any bytes
+    // are a value of it.
+    let [device, inode, ..] = unsafe { ioctl::ioctl(fd, ioctl::Getter::<LOOP_GET_STATUS64, LoopInfo64>::new()) }?;
+    Ok((device, inode))
+}
+
+/// Makes the child that `command` starts begin afresh: in a session (and so a process group) of its own, with every
+/// signal at its default and none blocked, and without any descriptor of ours but its three standard ones.
+///
+/// The daemon blocks the signals that it reads from a descriptor and ignores SIGPIPE; both would be inherited.
+pub fn start_afresh(command: &mut process::Command) {
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe work is allowed: it makes system
+    // calls on values of its own stack and neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::setsid() == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            // Numbers that cannot be set (SIGKILL, SIGSTOP, the C library's own 32 and 33) are refused; that is fine.
+            for signal in 1..=64 {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            if libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut()) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            // Everything we open closes on exec by itself; this is for what we were started with. Kernels before
+            // 5.11 do not know the call.
+            libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            Ok(())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_started_afresh_has_no_signal_blocked_or_ignored() {
+        // SAFETY: plain calls on values of this thread's stack; nothing else in the tests uses these two signals.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGTERM);
+            libc::sigaddset(&mut set, libc::SIGHUP);
+            assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()), 0);
+            libc::signal(libc::SIGUSR2, libc::SIG_IGN);
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        }
+        let masks = |status: &str| -> Vec<u64> {
+            ["SigBlk:", "SigIgn:"]
+                .iter()
+                .map(|name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim())
+                .map(|mask| u64::from_str_radix(mask, 16).unwrap())
+                .collect()
+        };
+        let ours = masks(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
+        assert_eq!(ours[0] & 0x4001, 0x4001);
+        assert_eq!(ours[1] & 0x1800, 0x1800);
+
+        let mut command = process::Command::new("/bin/cat");
+        command.arg("/proc/self/status");
+        start_afresh(&mut command);
+        let status = command.output().unwrap().stdout;
+        let childs = masks(&String::from_utf8(status).unwrap());
+        // (32 and 33 belong to the C library, which leaves them ignored in what its posix_spawn starts.)
+        let foreign = 3_u64 << 31;
+        assert_eq!([childs[0], childs[1] & !foreign], [0, 0]);
+    }
 }

@@ -3,6 +3,7 @@
 pub mod child;
 pub mod errno;
 pub mod ffi;
+pub mod file;
 pub mod fsfreeze;
 pub mod fsorder;
 pub mod fstrim;

@@ -1,1 +1,241 @@
-//! (to come)
+//! The mount table, `/proc/self/mountinfo`: which file systems there are, by which mounts each can be reached, and
+//! which mount a path leads to.
+//!
+//! A file system is one superblock, however often it is mounted. Names are bytes: the kernel allows any byte but
+//! NUL in them, and writes blanks, tabs, newlines and backslashes as octal escapes.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{fs, str};
+
+use qga_proto::{Error, error::Result};
+
+use super::errno::ErrnoText;
+use super::root::Root;
+
+/// A device number, as `st_dev` and the mount table have it. Written `8:1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Device {
+    /// The driver; 0 for a file system that has no block device of its own.
+    pub major: u32,
+    /// The unit.
+    pub minor: u32,
+}
+
+impl Device {
+    /// Takes a number as `stat` gives it apart.
+    pub fn from_raw(dev: u64) -> Self {
+        Device { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) }
+    }
+
+    /// Reads `8:1`; blanks and newlines around it are allowed.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (major, minor) = str::from_utf8(text).ok()?.trim().split_once(':')?;
+        Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Number of the mount, as `statx` and `/proc/PID/fdinfo` give it for an open file.
+    pub id: u64,
+    /// Number of the mount that it is mounted on; `None` for the first one.
+    pub parent: Option<u64>,
+    /// Device number of the superblock; its major is 0 where there is no block device, and for btrfs.
+    pub device: Device,
+    /// Where it is mounted.
+    pub point: PathBuf,
+    /// Type, such as `ext4`.
+    pub fs_type: OsString,
+    /// What is mounted; a path, or a word such as `none`.
+    pub source: OsString,
+    /// Options of the superblock, separated by commas, not decoded.
+    pub options: Vec<u8>,
+}
+
+/// A file system that lives on a block device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Device number of the superblock.
+    pub device: Device,
+    /// The block device; `None` for a btrfs whose source is no device node any more.
+    pub block: Option<Device>,
+    /// Its mounts in table order; never empty.
+    pub mounts: Vec<Mount>,
+}
+
+impl FileSystem {
+    /// The mount that stands for it where only one is named: the first of the table, as the C agent has it.
+    pub fn point(&self) -> &Path {
+        self.mounts.first().map_or(Path::new("/"), |mount| &mount.point)
+    }
+
+    /// Type, such as `ext4`.
+    pub fn fs_type(&self) -> &OsStr {
+        self.mounts.first().map_or(OsStr::new(""), |mount| &mount.fs_type)
+    }
+
+    /// Whether the mount with this number is one of its mounts.
+    pub fn has_mount(&self, id: u64) -> bool {
+        self.mounts.iter().any(|mount| mount.id == id)
+    }
+}
+
+/// The whole table at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    mounts: Vec<Mount>,
+    /// What is mounted where on which mount.
+    children: HashMap<(Option<u64>, PathBuf), usize>,
+}
+
+impl Table {
+    /// Reads the table.
+    ///
+    /// # Errors
+    /// `failed to open mtab file: '/proc/self/mounts'`, the C agent's words when it finds no table.
+    pub fn read(root: &Root) -> Result<Self> {
+        match root.read("/proc/self/mountinfo") {
+            Ok(text) => Ok(Table::parse(&text)),
+            Err(e) => {
+                log::warn!("cannot read /proc/self/mountinfo: {}", e.errno_text());
+                Err(Error::generic("failed to open mtab file: '/proc/self/mounts'"))
+            }
+        }
+    }
+
+    /// Makes it from the text of `mountinfo`. Lines that do not fit are left out.
+    pub fn parse(text: &[u8]) -> Self {
+        let mut mounts: Vec<Mount> = text.split(|b| *b == b'\n').filter_map(parse_line).collect();
+        let known: std::collections::HashSet<u64> = mounts.iter().map(|mount| mount.id).collect();
+        // What the first mount lies on is outside of our root, hence not in the table; rootfs names itself.
+        for mount in &mut mounts {
+            mount.parent = mount.parent.filter(|parent| *parent != mount.id && known.contains(parent));
+        }
+        let children = mounts.iter().enumerate().map(|(i, m)| ((m.parent, m.point.clone()), i)).collect();
+        Table { mounts, children }
+    }
+
+    /// All mounts in table order.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// The mount that an absolute path without links leads to; other mounts on the way cover what is below them.
+    pub fn lookup(&self, path: &Path) -> Option<&Mount> {
+        let mut at: Option<&Mount> = None;
+        let mut steps = 0;
+        let mut prefix = PathBuf::new();
+        for part in path.components() {
+            prefix.push(part);
+            while let Some(i) = self.children.get(&(at.map(|mount| mount.id), prefix.clone())) {
+                at = self.mounts.get(*i);
+                steps += 1;
+                // A table of the kernel's is a tree; one that is not must not hold us.
+                if steps > self.mounts.len() {
+                    return None;
+                }
+            }
+        }
+        at
+    }
+
+    /// Whether the path of a mount leads to that mount, and not to another one that covers it.
+    pub fn is_reachable(&self, mount: &Mount) -> bool {
+        self.lookup(&mount.point).is_some_and(|found| found.id == mount.id)
+    }
+
+    /// The file systems that live on a block device, in the order of their first mounts.
+    ///
+    /// Of those without a device number of their own only btrfs is one. (The C agent leaves out a btrfs whose
+    /// source, say `/dev/root`, does not exist; for us the mount is enough.) `fuseblk` is one as well.
+    pub fn file_systems(&self, root: &Root) -> Vec<FileSystem> {
+        let mut found: Vec<FileSystem> = Vec::new();
+        let mut index: HashMap<Device, usize> = HashMap::new();
+        for mount in &self.mounts {
+            if let Some(known) = index.get(&mount.device).and_then(|i| found.get_mut(*i)) {
+                known.mounts.push(mount.clone());
+                continue;
+            }
+            let block = if mount.device.major != 0 {
+                Some(mount.device)
+            } else if mount.fs_type == "btrfs" {
+                block_device(&root.path(Path::new(&mount.source)))
+            } else {
+                continue;
+            };
+            index.insert(mount.device, found.len());
+            found.push(FileSystem { device: mount.device, block, mounts: vec![mount.clone()] });
+        }
+        found
+    }
+}
+
+/// The number of a device node.
+fn block_device(node: &Path) -> Option<Device> {
+    let meta = fs::metadata(node).ok()?;
+    meta.file_type().is_block_device().then(|| Device::from_raw(meta.rdev()))
+}
+
+/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG]... - TYPE SOURCE SUPEROPTIONS`
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
+    let dash = fields.iter().skip(5).position(|field| *field == b"-")? + 5;
+    let source = fields.get(dash + 2).filter(|source| !source.is_empty())?;
+    Some(Mount {
+        id: number(fields.first()?)?,
+        parent: number(fields.get(1)?),
+        device: Device::parse(fields.get(2)?)?,
+        point: PathBuf::from(OsString::from_vec(unescape(fields.get(4).filter(|point| !point.is_empty())?))),
+        fs_type: OsString::from_vec(unescape(fields.get(dash + 1)?)),
+        source: OsString::from_vec(unescape(source)),
+        options: fields.get(dash + 3).map_or(Vec::new(), |options| options.to_vec()),
+    })
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Turns `\040` into a blank and `\\` into a backslash; any other backslash stays.
+pub fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        rest = match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+                out.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
+                tail
+            }
+            [b'\\', b'\\', tail @ ..] => {
+                out.push(b'\\');
+                tail
+            }
+            [byte, tail @ ..] => {
+                out.push(*byte);
+                tail
+            }
+            [] => return out,
+        }
+    }
+}
+
+/// A mount point as text: what is no UTF-8 in it is replaced.
+pub fn text(point: &Path) -> String {
+    String::from_utf8_lossy(point.as_os_str().as_bytes()).into_owned()
+}
+
+#[cfg(test)]
+#[path = "mountinfo/tests.rs"]
+mod tests;

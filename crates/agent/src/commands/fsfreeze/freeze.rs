@@ -1,0 +1,15 @@
+//! `guest-fsfreeze-freeze`
+
+use qga_proto::command::Empty;
+use qga_proto::error::Result;
+use qga_proto::types::fsfreeze::GuestFsfreezeFreeze;
+
+use crate::commands::{Context, Handler};
+use crate::state::freeze::System;
+
+impl Handler for GuestFsfreezeFreeze {
+    fn run(cx: Context<'_>, _: Empty) -> Result<i64> {
+        log::info!(target: "audit", "guest-fsfreeze called");
+        cx.state.freeze.freeze(&System::of(cx.state), None)
+    }
+}

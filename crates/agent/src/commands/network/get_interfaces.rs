@@ -1,0 +1,185 @@
+//! `guest-network-get-interfaces`.
+
+use std::net::IpAddr;
+
+use qga_proto::command::Empty;
+use qga_proto::error::Result;
+use qga_proto::types::network::{
+    GuestIpAddress, GuestIpAddressType, GuestNetworkGetInterfaces, GuestNetworkInterface, GuestNetworkInterfaceStat,
+};
+
+use crate::commands::{Context, Handler};
+use crate::platform::linux::errno::Context as _;
+use crate::platform::linux::netlink::{self, Address, Counters, Link};
+
+impl Handler for GuestNetworkGetInterfaces {
+    fn run(_: Context<'_>, _: Empty) -> Result<Vec<GuestNetworkInterface>> {
+        // The text is the C agent's; scripts know it.
+        let (links, addresses) = netlink::interfaces().context(|| "getifaddrs failed".into())?;
+        Ok(describe(&links, &addresses))
+    }
+}
+
+/// The interfaces in the order of `links`, each with its IPv4 addresses first.
+///
+/// An address with a label (`eth0:1`) stands with the interface it belongs to, not as an interface of its own:
+/// hosts that know of labels merge the two again, and to those that do not, a second interface with the MAC
+/// address of the first is a puzzle.
+fn describe(links: &[Link], addresses: &[Address]) -> Vec<GuestNetworkInterface> {
+    links
+        .iter()
+        .map(|link| {
+            let own = || addresses.iter().filter(|address| address.link == link.index);
+            let v4 = own().filter(|address| address.ip.is_ipv4());
+            let v6 = own().filter(|address| address.ip.is_ipv6());
+            let list: Vec<_> = v4.chain(v6).map(ip_address).collect();
+            GuestNetworkInterface {
+                name: String::from_utf8_lossy(&link.name).into_owned(),
+                ip_addresses: (!list.is_empty()).then_some(list),
+                statistics: link.counters.as_ref().map(statistics),
+                hardware_address: Some(hardware_address(link)),
+            }
+        })
+        .collect()
+}
+
+fn ip_address(address: &Address) -> GuestIpAddress {
+    GuestIpAddress {
+        ip_address_type: match address.ip {
+            IpAddr::V4(_) => GuestIpAddressType::Ipv4,
+            IpAddr::V6(_) => GuestIpAddressType::Ipv6,
+        },
+        ip_address: address.ip.to_string(),
+        prefix: address.prefix.into(),
+    }
+}
+
+fn statistics(counters: &Counters) -> GuestNetworkInterfaceStat {
+    GuestNetworkInterfaceStat {
+        tx_packets: counters.tx_packets,
+        tx_errs: counters.tx_errors,
+        rx_bytes: counters.rx_bytes,
+        rx_dropped: counters.rx_dropped,
+        rx_packets: counters.rx_packets,
+        rx_errs: counters.rx_errors,
+        tx_bytes: counters.tx_bytes,
+        tx_dropped: counters.tx_dropped,
+    }
+}
+
+/// Lower-case hexadecimal with colons. An interface without a hardware address (loopback, tun, tunnels, whose
+/// "address" is an IP address) has zeros, as hosts know it from the C agent and leave such interfaces out; one with
+/// a longer address than Ethernet's (InfiniBand) has all of it.
+fn hardware_address(link: &Link) -> String {
+    const NONE: &[u8] = &[0; 6];
+    let known = link.address.len() >= NONE.len() && !is_tunnel(link.kind);
+    let bytes = if known { &link.address } else { NONE };
+    let mut text = String::with_capacity(bytes.len() * 3);
+    for byte in bytes {
+        if !text.is_empty() {
+            text.push(':');
+        }
+        for digit in [byte >> 4, byte & 0xf] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
+}
+
+/// Whether the interface carries packets inside others and is addressed by IP (the `ARPHRD_` numbers of ipip,
+/// ip6tnl, sit, gre and ip6gre).
+fn is_tunnel(kind: u16) -> bool {
+    matches!(kind, 768 | 769 | 776 | 778 | 823)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str) -> Link {
+        Link { index, name: name.into(), kind: 1, address: vec![0x52, 0x54, 0, 0x12, 0xab, 0xcd], counters: None }
+    }
+
+    fn address(link: u32, ip: &str, prefix: u8) -> Address {
+        Address { link, ip: ip.parse().unwrap(), prefix }
+    }
+
+    fn texts(interface: &GuestNetworkInterface) -> Vec<String> {
+        let list = interface.ip_addresses.as_deref().unwrap_or_default();
+        list.iter().map(|address| format!("{}/{}", address.ip_address, address.prefix)).collect()
+    }
+
+    #[test]
+    fn an_interface_without_an_address_has_no_list_of_them() {
+        let interfaces = describe(&[link(3, "eth0")], &[address(4, "10.0.0.1", 8)]);
+        assert_eq!(interfaces.len(), 1);
+        assert_eq!(interfaces[0].ip_addresses, None);
+        assert_eq!(interfaces[0].hardware_address.as_deref(), Some("52:54:00:12:ab:cd"));
+    }
+
+    #[test]
+    fn ipv4_comes_before_ipv6_and_each_keeps_the_kernels_order() {
+        let addresses = [
+            address(2, "fe80::1", 64),
+            address(2, "10.0.0.9", 24),
+            address(1, "127.0.0.1", 8),
+            address(2, "2001:db8::1", 128),
+            address(2, "10.0.0.1", 32),
+        ];
+        let interfaces = describe(&[link(1, "lo"), link(2, "eth0")], &addresses);
+        assert_eq!(texts(&interfaces[0]), ["127.0.0.1/8"]);
+        assert_eq!(texts(&interfaces[1]), ["10.0.0.9/24", "10.0.0.1/32", "fe80::1/64", "2001:db8::1/128"]);
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf8_is_made_readable() {
+        let mut odd = link(1, "");
+        odd.name = b"a\xffb".to_vec();
+        assert_eq!(describe(&[odd], &[])[0].name, "a\u{fffd}b");
+    }
+
+    #[test]
+    fn an_interface_without_a_hardware_address_has_zeros() {
+        let mut tun = link(1, "tun0");
+        (tun.kind, tun.address) = (0xfffe, Vec::new());
+        assert_eq!(hardware_address(&tun), "00:00:00:00:00:00");
+        // The address of an IPv4 tunnel is four bytes, that of an IPv6 tunnel sixteen.
+        (tun.kind, tun.address) = (768, vec![10, 0, 0, 1]);
+        assert_eq!(hardware_address(&tun), "00:00:00:00:00:00");
+        (tun.kind, tun.address) = (769, vec![0xfe; 16]);
+        assert_eq!(hardware_address(&tun), "00:00:00:00:00:00");
+    }
+
+    #[test]
+    fn a_long_hardware_address_is_whole() {
+        let mut infiniband = link(1, "ib0");
+        (infiniband.kind, infiniband.address) = (32, (0..20).collect());
+        assert_eq!(hardware_address(&infiniband), "00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13");
+    }
+
+    #[test]
+    fn counters_stand_under_the_names_of_the_protocol() {
+        let mut counted = link(1, "eth0");
+        counted.counters = Some(Counters {
+            rx_packets: 1,
+            tx_packets: 2,
+            rx_bytes: u64::MAX,
+            tx_bytes: 4,
+            rx_errors: 5,
+            tx_errors: 6,
+            rx_dropped: 7,
+            tx_dropped: 8,
+        });
+        let expected = GuestNetworkInterfaceStat {
+            tx_packets: 2,
+            tx_errs: 6,
+            rx_bytes: u64::MAX,
+            rx_dropped: 7,
+            rx_packets: 1,
+            rx_errs: 5,
+            tx_bytes: 4,
+            tx_dropped: 8,
+        };
+        assert_eq!(describe(&[counted], &[])[0].statistics, Some(expected));
+    }
+}

@@ -1,0 +1,16 @@
+//! `guest-suspend-hybrid`: suspends to both disk and memory.
+
+use qga_proto::command::Empty;
+use qga_proto::error::Result;
+use qga_proto::types::power::GuestSuspendHybrid;
+
+use crate::commands::{Context, Handler};
+use crate::platform::linux::sleep::{self, Mode};
+
+impl Handler for GuestSuspendHybrid {
+    fn run(cx: Context<'_>, _: Empty) -> Result<Empty> {
+        log::info!(target: "audit", "guest-suspend-hybrid called");
+        sleep::suspend(&cx.state.root, Mode::Hybrid)?;
+        Ok(Empty {})
+    }
+}

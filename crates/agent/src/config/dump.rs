@@ -1,0 +1,36 @@
+//! `--dump-conf`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::Config;
+use super::keyfile::escape;
+
+/// One group, keys in the C agent's order. The lists keep their order, which the C agent reverses.
+pub(super) fn dump(config: &Config) -> String {
+    let mut out = String::from("[general]\n");
+    let mut line = |key: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{key}={value}");
+    };
+    let path = |path: &Path| escape(&path.to_string_lossy());
+    let flag = |flag| if flag { "true" } else { "false" };
+    line("daemon", flag(config.daemonize));
+    line("method", &escape(&config.method));
+    if let Some(p) = &config.path {
+        line("path", &path(p));
+    }
+    if let Some(p) = &config.logfile {
+        line("logfile", &path(p));
+    }
+    line("pidfile", &path(&config.pidfile));
+    if let Some(p) = &config.fsfreeze_hook {
+        line("fsfreeze-hook", &path(p));
+    }
+    line("statedir", &path(&config.statedir));
+    line("verbose", flag(config.verbose));
+    line("retry-path", flag(config.retry_path));
+    line("block-rpcs", &escape(&config.block_rpcs.join(",")));
+    line("allow-rpcs", &escape(&config.allow_rpcs.join(",")));
+    out
+}

@@ -1,0 +1,203 @@
+//! Writing lines without ever waiting.
+
+use std::env;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::SystemTime;
+
+use ::log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::line;
+use crate::platform::linux::errno::ErrnoText;
+
+/// Where lines are written.
+#[derive(Debug)]
+pub(super) struct Output {
+    fd: Target,
+    way: Way,
+    journal: bool,
+    /// The end of a line that went out in part.
+    rest: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Target {
+    Stderr,
+    Own(OwnedFd),
+}
+
+/// How to write to it without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The descriptor is ours and in non-blocking mode, or a disk file, for which there is no such mode.
+    Write,
+    /// A socket.
+    Send,
+    /// A terminal or something else that is shared with other programs, whose mode we may not change.
+    Ask,
+}
+
+impl Output {
+    /// Standard error, as it is now.
+    pub(super) fn stderr() -> Self {
+        let stderr = rustix::stdio::stderr();
+        let stat = fstat(stderr);
+        let kind = stat.as_ref().map_or(FileType::Unknown, |s| FileType::from_raw_mode(s.st_mode));
+        let journal = stat.is_ok_and(|s| is_journal(env::var("JOURNAL_STREAM").ok().as_deref(), &s));
+        let (fd, way) = match kind {
+            FileType::Socket => (Target::Stderr, Way::Send),
+            FileType::RegularFile => (Target::Stderr, Way::Write),
+            // Non-blocking mode belongs to the open file and not to the descriptor: opened anew it is ours alone.
+            FileType::Fifo => match open_pipe_again() {
+                Ok(own) => (Target::Own(own), Way::Write),
+                Err(_) => (Target::Stderr, Way::Ask),
+            },
+            _ => (Target::Stderr, Way::Ask),
+        };
+        Output { fd, way, journal, rest: Vec::new() }
+    }
+
+    /// A file to append to; created readable for its owner only.
+    ///
+    /// # Errors
+    /// A line for people.
+    pub(super) fn file(path: &Path) -> Result<Self, String> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+        // NONBLOCK for a FIFO or terminal given as log file.
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => Ok(Output { fd: Target::Own(fd), way: Way::Write, journal: false, rest: Vec::new() }),
+            Err(e) => Err(format!("unable to open specified log file {}: {}", path.display(), e.errno_text())),
+        }
+    }
+
+    /// Writes a line, whose text is printable. False if it is lost.
+    pub(super) fn write(&mut self, now: SystemTime, level: Level, text: &str) -> bool {
+        if !self.rest.is_empty() && !self.write_rest() {
+            return false;
+        }
+        let line = match self.journal {
+            true => line::for_journal(level, text),
+            false => line::stamped(now, level, text),
+        };
+        match self.write_bytes(line.as_bytes()) {
+            Ok(n) => {
+                self.rest = line.as_bytes().get(n..).unwrap_or_default().to_vec();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn write_rest(&mut self) -> bool {
+        let n = self.write_bytes(&self.rest).unwrap_or(0);
+        self.rest.drain(..n.min(self.rest.len()));
+        self.rest.is_empty()
+    }
+
+    fn write_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        let fd = match &self.fd {
+            Target::Stderr => rustix::stdio::stderr(),
+            Target::Own(fd) => fd.as_fd(),
+        };
+        rustix::io::retry_on_intr(|| match self.way {
+            Way::Write => rustix::io::write(fd, bytes),
+            Way::Send => rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Way::Ask if !is_writable(fd)? => Err(Errno::AGAIN),
+            Way::Ask => rustix::io::write(fd, bytes),
+        })
+    }
+}
+
+fn open_pipe_again() -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    Ok(rustix::fs::open("/proc/self/fd/2", flags, Mode::empty())?)
+}
+
+fn is_writable(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT)))
+}
+
+/// Whether the file is the one that the service manager connected to the journal.
+fn is_journal(stream: Option<&str>, stat: &Stat) -> bool {
+    let parts = stream.and_then(|s| s.split_once(':'));
+    let parts = parts.and_then(|(dev, ino)| Some((dev.parse().ok()?, ino.parse().ok()?)));
+    parts == Some((stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+impl Output {
+    /// A pipe or socket of a test, which is in non-blocking mode.
+    pub(super) fn own(fd: OwnedFd) -> Self {
+        Output { fd: Target::Own(fd), way: Way::Write, journal: false, rest: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_journal_is_known_by_device_and_inode() {
+        let (a, _b) = UnixStream::pair().unwrap();
+        let stat = fstat(&a).unwrap();
+        assert!(is_journal(Some(&format!("{}:{}", stat.st_dev, stat.st_ino)), &stat));
+        assert!(!is_journal(Some(&format!("{}:{}", stat.st_dev, stat.st_ino + 1)), &stat));
+        for wrong in [None, Some(""), Some("1"), Some("x:y")] {
+            assert!(!is_journal(wrong, &stat));
+        }
+    }
+
+    #[test]
+    fn a_log_file_is_appended_to_and_created_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        for text in ["one", "two"] {
+            let mut output = Output::file(&path).unwrap();
+            assert!(output.write(SystemTime::UNIX_EPOCH, Level::Warn, text));
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0.000000: warning: one\n0.000000: warning: two\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+        let missing = dir.path().join("no/log");
+        assert_eq!(
+            Output::file(&missing).unwrap_err(),
+            format!("unable to open specified log file {}: No such file or directory", missing.display())
+        );
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_lines_and_no_time() {
+        for way in [Way::Send, Way::Ask] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut output = Output { fd: Target::Own(ours.into()), way, journal: true, rest: Vec::new() };
+            let text = "x".repeat(1000);
+            let mut written = 0;
+            while output.write(SystemTime::UNIX_EPOCH, Level::Warn, &text) {
+                written += 1;
+                assert!(written < 100_000, "the socket never fills");
+            }
+            // What came through is whole lines, also after the reader has come back.
+            theirs.set_nonblocking(true).unwrap();
+            let mut got = Vec::new();
+            let _ = theirs.read_to_end(&mut got);
+            assert!(output.write(SystemTime::UNIX_EPOCH, Level::Warn, "last"));
+            let _ = theirs.read_to_end(&mut got);
+            let got = String::from_utf8(got).unwrap();
+            assert_eq!(got.lines().count(), written + 1);
+            assert!(got.lines().all(|line| line == "<4>last" || line == format!("<4>{text}")));
+            assert!(got.ends_with("<4>last\n"));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The form of rtnetlink's messages: bytes in, interfaces and addresses out. Nothing here touches the system.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Address, Counters, Link};
+
+const GET_LINK: u16 = 18;
+const GET_ADDRESS: u16 = 22;
+const NEW_LINK: u16 = 16;
+const NEW_ADDRESS: u16 = 20;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+/// `NLM_F_REQUEST` and `NLM_F_DUMP`.
+const REQUEST_DUMP: u16 = 0x1 | 0x300;
+/// `NLM_F_DUMP_INTR`: something changed while the list was being made.
+const INTERRUPTED: u16 = 0x10;
+
+const HEADER: usize = 16;
+/// `struct ifinfomsg`, the longer of the two; the kernel takes more than it needs.
+const LINK_BODY: usize = 16;
+const ADDRESS_BODY: usize = 8;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_STATS64: u16 = 23;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+/// The two top bits of an attribute's type are flags.
+const ATTRIBUTE_TYPE: u16 = 0x3fff;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The request for a dump of `kind`, of all families.
+pub(super) fn dump_request(kind: u16, sequence: u32) -> [u8; HEADER + LINK_BODY] {
+    let mut request = [0; HEADER + LINK_BODY];
+    let length = (HEADER + LINK_BODY) as u32;
+    let fields = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &REQUEST_DUMP.to_ne_bytes(), &sequence.to_ne_bytes()];
+    for (slot, byte) in request.iter_mut().zip(fields.iter().copied().flatten()) {
+        *slot = *byte;
+    }
+    request
+}
+
+/// How far a dump has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Collected {
+    /// There are more datagrams to it.
+    More,
+    /// It is complete.
+    Whole,
+    /// It is complete, but something changed meanwhile.
+    Interrupted,
+}
+
+/// What can be asked for.
+pub(super) trait Item: Sized {
+    /// The kind of the request.
+    const REQUEST: u16;
+    /// The kind of the messages that answer it.
+    const ANSWER: u16;
+
+    /// Reads what follows the header of a message; nothing where it is of no interest.
+    fn read(body: &[u8]) -> io::Result<Option<Self>>;
+}
+
+/// Puts the datagrams of one dump together.
+pub(super) struct Collector<T> {
+    sequence: u32,
+    items: Vec<T>,
+    interrupted: bool,
+}
+
+impl<T: Item> Collector<T> {
+    pub(super) fn new(sequence: u32) -> Self {
+        Collector { sequence, items: Vec::new(), interrupted: false }
+    }
+
+    /// Takes one datagram in.
+    pub(super) fn datagram(&mut self, mut datagram: &[u8]) -> io::Result<Collected> {
+        while !datagram.is_empty() {
+            let header = datagram.first_chunk::<HEADER>().ok_or_else(malformed)?;
+            let length = u32_at(header, 0).ok_or_else(malformed)? as usize;
+            let kind = u16_at(header, 4).ok_or_else(malformed)?;
+            let flags = u16_at(header, 6).ok_or_else(malformed)?;
+            let sequence = u32_at(header, 8).ok_or_else(malformed)?;
+            let body = datagram.get(HEADER..length).ok_or_else(malformed)?;
+            datagram = datagram.get(aligned(length)..).unwrap_or_default();
+            if sequence != self.sequence {
+                // Left over from a dump that was given up.
+                continue;
+            }
+            self.interrupted |= flags & INTERRUPTED != 0;
+            match kind {
+                DONE | ERROR => {
+                    // DONE carries an error number too, since a dump can fail half way.
+                    match body.first_chunk().map_or(0, |errno| i32::from_ne_bytes(*errno)) {
+                        0 if self.interrupted => return Ok(Collected::Interrupted),
+                        0 => return Ok(Collected::Whole),
+                        errno => return Err(io::Error::from_raw_os_error(errno.saturating_neg())),
+                    }
+                }
+                _ if kind == T::ANSWER => self.items.extend(T::read(body)?),
+                _ => {}
+            }
+        }
+        Ok(Collected::More)
+    }
+
+    pub(super) fn into_items(self) -> Vec<T> {
+        self.items
+    }
+}
+
+impl Item for Link {
+    const REQUEST: u16 = GET_LINK;
+    const ANSWER: u16 = NEW_LINK;
+
+    fn read(body: &[u8]) -> io::Result<Option<Self>> {
+        let (fixed, attributes) = body.split_at_checked(LINK_BODY).ok_or_else(malformed)?;
+        let kind = u16_at(fixed, 2).ok_or_else(malformed)?;
+        let index = u32_at(fixed, 4).ok_or_else(malformed)?;
+        let mut link = Link { index, name: Vec::new(), kind, address: Vec::new(), counters: None };
+        for attribute in Attributes(attributes) {
+            match attribute? {
+                (IFLA_ADDRESS, value) => link.address = value.to_vec(),
+                (IFLA_IFNAME, value) => link.name = value.split(|byte| *byte == 0).next().unwrap_or_default().to_vec(),
+                (IFLA_STATS64, value) => link.counters = counters(value),
+                _ => {}
+            }
+        }
+        Ok((!link.name.is_empty()).then_some(link))
+    }
+}
+
+impl Item for Address {
+    const REQUEST: u16 = GET_ADDRESS;
+    const ANSWER: u16 = NEW_ADDRESS;
+
+    fn read(body: &[u8]) -> io::Result<Option<Self>> {
+        let (fixed, attributes) = body.split_at_checked(ADDRESS_BODY).ok_or_else(malformed)?;
+        let [family, prefix, ..] = *fixed else { return Err(malformed()) };
+        let link = u32_at(fixed, 4).ok_or_else(malformed)?;
+        let (mut local, mut address) = (None, None);
+        for attribute in Attributes(attributes) {
+            match attribute? {
+                (IFA_LOCAL, value) => local = ip(family, value),
+                (IFA_ADDRESS, value) => address = ip(family, value),
+                _ => {}
+            }
+        }
+        // On a point-to-point link IFA_ADDRESS is the other side; IPv6 leaves IFA_LOCAL out elsewhere.
+        Ok(local.or(address).map(|ip| Address { link, ip, prefix }))
+    }
+}
+
+fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => Some(Ipv4Addr::from(*value.first_chunk::<4>()?).into()),
+        AF_INET6 => Some(Ipv6Addr::from(*value.first_chunk::<16>()?).into()),
+        _ => None,
+    }
+}
+
+/// `struct rtnl_link_stats64`: 64-bit numbers, more of them in newer kernels.
+fn counters(value: &[u8]) -> Option<Counters> {
+    let number = |index: usize| value.get(index * 8..)?.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes));
+    Some(Counters {
+        rx_packets: number(0)?,
+        tx_packets: number(1)?,
+        rx_bytes: number(2)?,
+        tx_bytes: number(3)?,
+        rx_errors: number(4)?,
+        tx_errors: number(5)?,
+        rx_dropped: number(6)?.wrapping_add(number(15)?),
+        tx_dropped: number(7)?,
+    })
+}
+
+/// Type and value of each attribute; the last item is an error where the bytes do not add up.
+struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = io::Result<(u16, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.0);
+        let one = u16_at(bytes, 0).zip(u16_at(bytes, 2)).and_then(|(length, kind)| {
+            let value = bytes.get(4..usize::from(length))?;
+            self.0 = bytes.get(aligned(usize::from(length))..).unwrap_or_default();
+            Some((kind & ATTRIBUTE_TYPE, value))
+        });
+        Some(one.ok_or_else(malformed))
+    }
+}
+
+/// Messages and attributes start at multiples of four.
+fn aligned(length: usize) -> usize {
+    length.next_multiple_of(4)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "malformed answer of the kernel")
+}

@@ -1,0 +1,206 @@
+//! One descriptor and the conversation on it.
+
+use std::time::Instant;
+
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+
+use super::poller::Ready;
+use crate::session::{Environment, Session};
+
+/// Bytes read in one call when nothing large is under way.
+const READ_MIN: usize = 16 << 10;
+
+/// Bytes read in one call in the middle of a large message.
+const READ_LARGE: usize = 256 << 10;
+
+/// Bytes read from one host before the others get their turn.
+const TURN: usize = 1 << 20;
+
+/// What has become of a connection.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// It goes on.
+    Goes,
+    /// The host has closed its end of a port; another may come.
+    HostLeft,
+    /// The client is gone.
+    Over,
+    /// The descriptor is of no use any more.
+    Lost(Errno),
+}
+
+/// What is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A client of a listening socket: its end is the end of the connection.
+    Client,
+    /// A host that comes and goes while the port stays open.
+    VirtioPort,
+    /// A line that tells nothing, until it hangs up.
+    Terminal,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Connection {
+    fd: OwnedFd,
+    session: Session,
+    peer: Peer,
+    /// Something may be there to read; edges are reported once.
+    readable: bool,
+    writable: bool,
+    hangup: bool,
+    /// A client that sends nothing more, but may still be reading.
+    half_closed: bool,
+    /// A host is at the other end of the port.
+    attached: bool,
+}
+
+impl Connection {
+    pub(super) fn new(fd: OwnedFd, session: Session, peer: Peer) -> Self {
+        Connection {
+            fd,
+            session,
+            peer,
+            readable: true,
+            writable: true,
+            hangup: false,
+            half_closed: false,
+            attached: false,
+        }
+    }
+
+    pub(super) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    pub(super) fn session_id(&self) -> u64 {
+        self.session.id()
+    }
+
+    pub(super) fn note(&mut self, event: Ready) {
+        self.readable |= event.readable || self.peer != Peer::Client;
+        self.writable |= event.writable;
+        self.hangup = event.hangup;
+    }
+
+    /// Whether [`Connection::advance`] has something to do without any further event.
+    pub(super) fn has_more(&self) -> bool {
+        (self.readable && self.session.wants_input()) || self.hangup
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.session.deadline()
+    }
+
+    pub(super) fn expire(&mut self, env: &mut Environment<'_>, now: Instant) {
+        if self.session.deadline().is_some_and(|deadline| deadline <= now) {
+            self.session.expire(env, now);
+            // What it answered is written in this turn.
+            self.readable = true;
+        }
+    }
+
+    /// Reads, works and writes until nothing more can be done without an event, or until the turn is over.
+    pub(super) fn advance(&mut self, env: &mut Environment<'_>, ending: bool) -> Fate {
+        let mut read = 0;
+        loop {
+            let wants = self.readable && read < TURN && self.session.wants_input() && !self.half_closed && !ending;
+            if wants {
+                match self.read(env) {
+                    Ok(Some(count)) => read += count,
+                    Ok(None) => return self.end_of_input(),
+                    Err(Errno::AGAIN) => self.readable = false,
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Fate::Lost(errno),
+                }
+            }
+            if let Some(fate) = self.write(env) {
+                return fate;
+            }
+            if !wants || !self.readable {
+                break;
+            }
+        }
+        if self.half_closed {
+            self.readable = false;
+        }
+        if ending {
+            self.readable = false;
+        }
+        if self.hangup {
+            self.hangup = false;
+            return self.hung_up(env);
+        }
+        if self.half_closed && self.session.is_idle() { Fate::Over } else { Fate::Goes }
+    }
+
+    /// `None` is the end of the input.
+    fn read(&mut self, env: &mut Environment<'_>) -> Result<Option<usize>, Errno> {
+        let framer = self.session.input();
+        let room = if framer.pending() >= READ_LARGE { READ_LARGE } else { READ_MIN };
+        let space = framer.space(room);
+        let asked = space.len();
+        let count = rustix::io::read(&self.fd, space)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        framer.filled(count);
+        // A stream that gave less than asked for is empty; the next bytes come with an event. Not so a port.
+        if count < asked && self.peer == Peer::Client {
+            self.readable = false;
+        }
+        self.attached = true;
+        self.session.advance(env, Instant::now());
+        Ok(Some(count))
+    }
+
+    fn end_of_input(&mut self) -> Fate {
+        self.readable = false;
+        match self.peer {
+            Peer::Terminal => Fate::Lost(Errno::IO),
+            Peer::VirtioPort => {
+                self.hangup = false;
+                // Without a host each event says so again; only the first is news.
+                if std::mem::take(&mut self.attached) { Fate::HostLeft } else { Fate::Goes }
+            }
+            Peer::Client => {
+                self.half_closed = true;
+                if self.hangup || self.session.is_idle() { Fate::Over } else { Fate::Goes }
+            }
+        }
+    }
+
+    /// A hang-up while input is not being read, because too much of it waits already.
+    fn hung_up(&mut self, env: &mut Environment<'_>) -> Fate {
+        if self.peer == Peer::Client {
+            return Fate::Over;
+        }
+        if self.session.output().pending() > 0 {
+            self.session.output().clear();
+            self.session.pump(env, Instant::now());
+            self.readable = true;
+        }
+        Fate::Goes
+    }
+
+    fn write(&mut self, env: &mut Environment<'_>) -> Option<Fate> {
+        while self.writable && self.session.output().pending() > 0 {
+            if let Err(errno) = self.session.output().write_to(&self.fd) {
+                return Some(if self.peer == Peer::Client { Fate::Over } else { Fate::Lost(errno) });
+            }
+            if self.session.output().pending() > 0 {
+                self.writable = false;
+            }
+            // Room in the output is what the next command may have waited for.
+            self.session.advance(env, Instant::now());
+        }
+        None
+    }
+
+    /// Writes what can be written now; whether something is left.
+    pub(super) fn flush(&mut self) -> bool {
+        self.session.output().write_to(&self.fd).is_ok() && self.session.output().pending() > 0
+    }
+}

@@ -1,0 +1,325 @@
+//! The loop: owns every descriptor and all protocol state, and never makes a call that can block. Commands run
+//! elsewhere; here are only the channel, the clients, signals and deadlines.
+
+mod connection;
+mod poller;
+mod port;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qga_proto::error::{Error, Result};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+
+use crate::channel::{Channel, Listener, PortKind};
+use crate::daemon::{Signal, Signals};
+use crate::executor::{Executor, Worker};
+use crate::platform::linux::errno::{Context, ErrnoText};
+use crate::session::{Environment, Session};
+use crate::state::State;
+use crate::state::freeze::System;
+use connection::{Connection, Fate, Peer};
+use poller::{Poller, Ready, Token};
+use port::PortWatch;
+
+/// Most clients of a listening socket at one time; more wait in the kernel's queue.
+const CLIENTS_MAX: usize = 64;
+
+/// Most conversations of hosts that have left and whose requests are still to be carried out.
+const ORPHANS_MAX: usize = 8;
+
+/// How long the last replies may take to leave when the agent is told to end.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+const SIGNALS: Token = Token(0);
+const RESULTS: Token = Token(1);
+const LISTENER: Token = Token(2);
+const UEVENTS: Token = Token(3);
+const FIRST_CONNECTION: u64 = 16;
+
+/// The jobs of no conversation.
+const OWN_JOBS: u64 = 0;
+
+/// The agent at work.
+#[derive(Debug)]
+pub struct Reactor {
+    poller: Poller,
+    state: Arc<State>,
+    executor: Executor,
+    signals: Signals,
+    source: Source,
+    connections: BTreeMap<u64, Connection>,
+    /// Conversations of hosts that have left.
+    orphans: Vec<Session>,
+    next: u64,
+    /// Runs the last thaw when the agent is told to end while file systems are frozen.
+    last_worker: Option<Worker>,
+    ending: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Listener(Listener),
+    Port(PortWatch),
+}
+
+impl Reactor {
+    /// Opens the channel as far as it is not open. An error is the reason why the agent cannot start.
+    pub fn new(state: Arc<State>, channel: Channel, signals: Signals) -> Result<Self> {
+        let failed = || "cannot set up the event loop".to_owned();
+        let poller = Poller::new().context(failed)?;
+        let executor = Executor::new().context(failed)?;
+        poller.watch_input(&signals, SIGNALS).context(failed)?;
+        poller.watch_input(executor.wake_fd(), RESULTS).context(failed)?;
+        let source = match channel {
+            Channel::Listener(listener) => {
+                poller.watch_input(&listener, LISTENER).context(failed)?;
+                Source::Listener(listener)
+            }
+            Channel::Port(port) => Source::Port(PortWatch::new(port, state.config.retry_path)),
+        };
+        let mut reactor = Reactor {
+            poller,
+            state,
+            executor,
+            signals,
+            source,
+            connections: BTreeMap::new(),
+            orphans: Vec::new(),
+            next: FIRST_CONNECTION,
+            last_worker: None,
+            ending: false,
+        };
+        reactor.open_port()?;
+        Ok(reactor)
+    }
+
+    /// Works until a signal says to end, or until the port is lost for good.
+    pub fn run(&mut self) -> Result<()> {
+        loop {
+            let now = Instant::now();
+            let busy = self.connections.values().any(|connection| connection.has_more());
+            let deadline = if busy { Some(now) } else { self.deadline() };
+            let events = self.poller.wait(deadline).context(|| "cannot wait for events".to_owned())?;
+            for event in events {
+                self.handle(event)?;
+            }
+            self.expire();
+            let turn: Vec<u64> = self.connections.iter().filter(|(_, c)| c.has_more()).map(|(id, _)| *id).collect();
+            for id in turn {
+                self.advance(id)?;
+            }
+            if self.ending && self.state_is_left_in_order() {
+                self.flush();
+                return Ok(());
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Ready) -> Result<()> {
+        match event.token {
+            SIGNALS => self.take_signals(),
+            RESULTS => self.take_results()?,
+            LISTENER => self.accept(),
+            UEVENTS => self.open_port()?,
+            Token(id) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.note(event);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                Signal::End => self.begin_to_end(),
+                Signal::Reopen => crate::log::reopen(),
+            }
+        }
+    }
+
+    /// File systems that we froze must not stay frozen when we are gone.
+    fn begin_to_end(&mut self) {
+        if self.ending {
+            return;
+        }
+        self.ending = true;
+        let state = Arc::clone(&self.state);
+        let job = Box::new(move || {
+            match state.freeze.thaw_for_exit(&System::of(&state)) {
+                Ok(0) => {}
+                Ok(count) => log::warn!("told to end while frozen: {count} file systems are thawed"),
+                Err(error) => log::error!("cannot thaw before the end: {error}"),
+            }
+            Vec::new()
+        });
+        if let Err(error) = self.executor.start(OWN_JOBS, &mut self.last_worker, job) {
+            log::error!("cannot thaw before the end: {error}");
+        }
+    }
+
+    fn state_is_left_in_order(&self) -> bool {
+        self.last_worker.is_none()
+    }
+
+    fn take_results(&mut self) -> Result<()> {
+        let now = Instant::now();
+        for done in self.executor.collect() {
+            if done.session == OWN_JOBS {
+                self.last_worker = None;
+                continue;
+            }
+            let mut env = Environment { state: &self.state, executor: &mut self.executor };
+            let owner = self.connections.iter_mut().find(|(_, connection)| connection.session_id() == done.session);
+            if let Some((id, connection)) = owner {
+                let id = *id;
+                connection.session().finished(&mut env, done, now);
+                self.advance(id)?;
+            } else if let Some(orphan) = self.orphans.iter_mut().find(|orphan| orphan.id() == done.session) {
+                orphan.finished(&mut env, done, now);
+            }
+        }
+        self.orphans.retain(|orphan| !orphan.is_idle());
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        while self.connections.len() < CLIENTS_MAX {
+            let Source::Listener(listener) = &self.source else { return };
+            match listener.accept() {
+                Ok(fd) => self.connect(fd, None, Peer::Client),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => return,
+                Err(errno) => {
+                    log::error!("cannot accept a client: {}", errno.errno_text());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, fd: OwnedFd, reply_limit: Option<usize>, peer: Peer) {
+        let id = self.fresh_id();
+        let session = Session::new(self.fresh_id(), reply_limit);
+        if let Err(errno) = self.poller.watch(&fd, Token(id)) {
+            log::error!("cannot watch a client: {}", errno.errno_text());
+            return;
+        }
+        self.connections.insert(id, Connection::new(fd, session, peer));
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Lets one conversation go on, and deals with its end.
+    fn advance(&mut self, id: u64) -> Result<()> {
+        let next = self.fresh_id();
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let mut env = Environment { state: &self.state, executor: &mut self.executor };
+        match connection.advance(&mut env, self.ending) {
+            Fate::Goes => {}
+            Fate::HostLeft => {
+                let orphan = connection.session().host_gone(&mut env, next);
+                self.adopt(orphan);
+            }
+            Fate::Over => self.disconnect(id, next),
+            Fate::Lost(errno) => {
+                self.disconnect(id, next);
+                self.port_lost(errno)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn disconnect(&mut self, id: u64, next: u64) {
+        let was_full = self.connections.len() >= CLIENTS_MAX;
+        if let Some(mut connection) = self.connections.remove(&id) {
+            let mut env = Environment { state: &self.state, executor: &mut self.executor };
+            let orphan = connection.session().host_gone(&mut env, next);
+            self.adopt(orphan);
+        }
+        if was_full {
+            // Those who came meanwhile caused their event already.
+            self.accept();
+        }
+    }
+
+    fn adopt(&mut self, orphan: Option<Session>) {
+        self.orphans.extend(orphan);
+        if self.orphans.len() > ORPHANS_MAX {
+            let mut env = Environment { state: &self.state, executor: &mut self.executor };
+            self.orphans.remove(0).give_up(&mut env);
+        }
+    }
+
+    fn open_port(&mut self) -> Result<()> {
+        let Source::Port(watch) = &mut self.source else { return Ok(()) };
+        let limit = watch.reply_limit();
+        let peer = match watch.kind() {
+            PortKind::Virtio => Peer::VirtioPort,
+            PortKind::Isa => Peer::Terminal,
+        };
+        if let Some(fd) = watch.try_open(&self.poller, UEVENTS)? {
+            self.connect(fd, limit, peer);
+        }
+        Ok(())
+    }
+
+    fn port_lost(&mut self, errno: Errno) -> Result<()> {
+        match &mut self.source {
+            Source::Port(watch) => watch.lost(errno),
+            // A client's error closes that client and nothing else.
+            Source::Listener(_) => Ok(()),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let sessions = self.connections.values().filter_map(Connection::deadline).min();
+        let orphans = self.orphans.iter().filter_map(Session::deadline).min();
+        let port = match &self.source {
+            Source::Port(watch) => watch.deadline(),
+            Source::Listener(_) => None,
+        };
+        [sessions, orphans, port].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let mut env = Environment { state: &self.state, executor: &mut self.executor };
+        for connection in self.connections.values_mut() {
+            connection.expire(&mut env, now);
+        }
+        for orphan in &mut self.orphans {
+            orphan.expire(&mut env, now);
+        }
+        let due = matches!(&self.source, Source::Port(watch) if watch.deadline().is_some_and(|at| at <= now));
+        if due {
+            if let Err(error) = self.open_port() {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    /// Gives the last replies a moment to leave.
+    fn flush(&mut self) {
+        let until = Instant::now() + FLUSH_MAX;
+        loop {
+            self.connections.retain(|_, connection| connection.flush());
+            if self.connections.is_empty() || Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// The agent cannot go on; the text says why.
+pub(crate) fn lost(what: String) -> Error {
+    Error::generic(what)
+}

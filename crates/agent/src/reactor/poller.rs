@@ -1,0 +1,81 @@
+//! `epoll`, edge-triggered throughout: the virtio-serial port reports a hang-up for as long as no host is there,
+//! and with level triggering that would be a busy loop.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::Timespec;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+
+/// What an event is about; chosen by whoever registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Token(pub(super) u64);
+
+/// One event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ready {
+    /// What it is about.
+    pub(super) token: Token,
+    /// Something can be read, or the end has been reached: read to find out.
+    pub(super) readable: bool,
+    /// It takes bytes again.
+    pub(super) writable: bool,
+    /// The other side is gone.
+    pub(super) hangup: bool,
+}
+
+/// The set of watched descriptors.
+#[derive(Debug)]
+pub(super) struct Poller {
+    epoll: OwnedFd,
+}
+
+impl Poller {
+    /// An empty set.
+    pub(super) fn new() -> Result<Self, Errno> {
+        Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
+    }
+
+    /// Watches `fd` both ways until it is closed.
+    pub(super) fn watch(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, fd, EventData::new_u64(token.0), flags)
+    }
+
+    /// Watches `fd` for input only, until it is closed.
+    pub(super) fn watch_input(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)
+    }
+
+    /// Waits for events until `deadline`, for ever without one.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Vec<Ready>, Errno> {
+        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
+        let mut events = Vec::with_capacity(32);
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        Ok(events.iter().map(ready).collect())
+    }
+}
+
+fn ready(event: &epoll::Event) -> Ready {
+    let flags = event.flags;
+    let hangup = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+    Ready {
+        token: Token(event.data.u64()),
+        readable: hangup || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+        writable: flags.contains(EventFlags::OUT),
+        hangup,
+    }
+}
+
+/// Rounded up, so that the deadline has passed when the wait ends.
+fn timespec(duration: Duration) -> Timespec {
+    let rounded = duration + Duration::from_micros(999);
+    Timespec {
+        tv_sec: i64::try_from(rounded.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(rounded.subsec_nanos()),
+    }
+}

@@ -1,0 +1,320 @@
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::commands::testing::Gate;
+use crate::executor::STUCK_MAX;
+
+/// A session, the agent around it, and what the host has got so far.
+struct Bench {
+    state: Arc<State>,
+    executor: Executor,
+    session: Session,
+    orphans: Vec<Session>,
+    host: Vec<u8>,
+    /// Added to the clock, so that a grace need not be waited for.
+    later: Duration,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Bench {
+            state: Arc::new(State::for_tests(dir.path())),
+            executor: Executor::new().unwrap(),
+            session: Session::new(1, None),
+            orphans: Vec::new(),
+            host: Vec::new(),
+            later: Duration::ZERO,
+            _dir: dir,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now() + self.later
+    }
+
+    fn send(&mut self, text: &str) {
+        self.send_bytes(text.as_bytes());
+    }
+
+    fn send_bytes(&mut self, bytes: &[u8]) {
+        let now = self.now();
+        self.session.input().push(bytes);
+        self.session.advance(&mut Environment { state: &self.state, executor: &mut self.executor }, now);
+    }
+
+    /// Takes results for a moment, or until `until` is content.
+    fn settle(&mut self, until: impl Fn(&mut Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !until(self) && Instant::now() < end {
+            let now = self.now();
+            for done in self.executor.collect() {
+                let mut env = Environment { state: &self.state, executor: &mut self.executor };
+                if done.session == self.session.id() {
+                    self.session.finished(&mut env, done, now);
+                } else if let Some(orphan) = self.orphans.iter_mut().find(|orphan| orphan.id() == done.session) {
+                    orphan.finished(&mut env, done, now);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The host reads everything there is.
+    fn read(&mut self) -> String {
+        let now = self.now();
+        loop {
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20).unwrap();
+            rustix::io::ioctl_fionbio(&writer, true).unwrap();
+            self.session.output().write_to(&writer).unwrap();
+            drop(writer);
+            let before = self.host.len();
+            std::io::Read::read_to_end(&mut std::fs::File::from(reader), &mut self.host).unwrap();
+            self.session.advance(&mut Environment { state: &self.state, executor: &mut self.executor }, now);
+            if self.host.len() == before {
+                break;
+            }
+        }
+        let text = self.host.iter().map(|byte| if *byte == 0xFF { '^' } else { char::from(*byte) }).collect();
+        self.host.clear();
+        text
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.later += time;
+        let now = self.now();
+        self.session.expire(&mut Environment { state: &self.state, executor: &mut self.executor }, now);
+    }
+
+    fn host_leaves(&mut self, next: u64) {
+        let mut env = Environment { state: &self.state, executor: &mut self.executor };
+        let orphan = self.session.host_gone(&mut env, next);
+        self.orphans.extend(orphan);
+    }
+}
+
+const PING: &str = r#"{"execute":"guest-ping"}"#;
+
+fn wait(gate: i64) -> String {
+    format!(r#"{{"execute":"test-wait","arguments":{{"id":{gate}}}}}"#)
+}
+
+fn sync(id: i64) -> String {
+    format!(r#"{{"execute":"guest-sync","arguments":{{"id":{id}}}}}"#)
+}
+
+fn resync(id: i64) -> Vec<u8> {
+    let mut bytes = vec![0xFF];
+    bytes.extend(format!(r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{id}}}}}"#).bytes());
+    bytes
+}
+
+#[test]
+fn replies_leave_in_the_order_of_the_requests() {
+    let mut bench = Bench::new();
+    bench.send(&format!("{PING}{}{}", wait(100), sync(7)));
+    assert_eq!(bench.read(), "{\"return\": {}}\n");
+    Gate::of(100).open();
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": 100}\n{\"return\": 7}\n");
+    assert!(bench.session.is_idle());
+}
+
+#[test]
+fn a_resync_is_answered_at_once_and_the_late_reply_never_comes() {
+    let mut bench = Bench::new();
+    bench.send(&format!("{}{PING}", wait(110)));
+    bench.send_bytes(&resync(5));
+    assert_eq!(bench.read(), "^{\"return\": 5}\n");
+    bench.send(PING);
+    assert_eq!(bench.read(), "{\"return\": {}}\n");
+    Gate::of(110).open();
+    std::thread::sleep(Duration::from_millis(50));
+    bench.executor.collect();
+    assert_eq!(bench.read(), "");
+}
+
+#[test]
+fn a_resync_without_0xff_waits_for_its_turn_like_any_request() {
+    let mut bench = Bench::new();
+    bench.send(&wait(120));
+    bench.send_bytes(&resync(5)[1..]);
+    assert_eq!(bench.read(), "");
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(bench.read(), "");
+    Gate::of(120).open();
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": 120}\n^{\"return\": 5}\n");
+}
+
+#[test]
+fn a_plain_sync_waits_its_grace_and_then_is_answered() {
+    let mut bench = Bench::new();
+    bench.send(&format!("{}{PING}", wait(130)));
+    bench.send(&sync(5));
+    bench.pass(SYNC_GRACE / 2);
+    assert_eq!(bench.read(), "");
+    bench.pass(SYNC_GRACE);
+    assert_eq!(bench.read(), "{\"return\": 5}\n");
+    assert!(bench.session.is_idle());
+    Gate::of(130).open();
+}
+
+#[test]
+fn a_command_that_ends_within_the_grace_keeps_its_place() {
+    let mut bench = Bench::new();
+    bench.send(&format!("{}{}", wait(140), sync(5)));
+    bench.pass(SYNC_GRACE / 2);
+    Gate::of(140).open();
+    bench.settle(|bench| bench.session.is_idle() || bench.session.output.pending() > 0);
+    assert_eq!(bench.read(), "{\"return\": 140}\n{\"return\": 5}\n");
+}
+
+#[test]
+fn a_long_pipeline_of_quick_commands_before_a_plain_sync_loses_nothing() {
+    let mut bench = Bench::new();
+    Gate::of(150).open();
+    let text: String = (0..300).map(|_| wait(150)).collect();
+    bench.send(&format!("{text}{}", sync(1)));
+    let mut got = String::new();
+    for _ in 0..10_000 {
+        bench.pass(SYNC_GRACE / 4);
+        bench.settle(|bench| bench.session.running.is_none() || bench.session.output.pending() > 0);
+        got.push_str(&bench.read());
+        if got.ends_with("{\"return\": 1}\n") {
+            break;
+        }
+    }
+    assert_eq!(got.matches("{\"return\": 150}\n").count(), 300);
+}
+
+#[test]
+fn a_panic_is_an_error_reply_with_the_id_and_the_next_command_works() {
+    let mut bench = Bench::new();
+    bench.send(&format!(r#"{{"execute":"test-panic","id":[1]}}{PING}"#));
+    bench.settle(|bench| bench.session.running.is_none());
+    let reply = bench.read();
+    assert_eq!(
+        reply,
+        "{\"id\": [1], \"error\": {\"class\": \"GenericError\", \"desc\": \"test-panic failed unexpectedly: on purpose\"}}\n{\"return\": {}}\n"
+    );
+}
+
+#[test]
+fn beyond_the_cap_the_error_names_what_is_stuck() {
+    let mut bench = Bench::new();
+    for n in 0..STUCK_MAX {
+        bench.send(&wait(160));
+        bench.settle(|bench| bench.session.running.as_ref().is_none_or(|r| r.command.get().is_some()));
+        bench.send_bytes(&resync(n as i64));
+    }
+    bench.read();
+    bench.send(&wait(161));
+    let reply = bench.read();
+    assert!(reply.contains("too many commands are still blocked: test-wait for 0 s, test-wait for 0 s"), "{reply}");
+    bench.send(PING);
+    assert_eq!(bench.read(), "{\"return\": {}}\n");
+    Gate::of(160).open();
+    std::thread::sleep(Duration::from_millis(100));
+    Gate::of(161).open();
+    bench.executor.collect();
+    bench.send(&wait(161));
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": 161}\n");
+}
+
+#[test]
+fn what_a_host_began_to_send_before_it_left_is_not_completed_by_the_next_one() {
+    let mut bench = Bench::new();
+    bench.send(r#"{"execute":"guest-ping""#);
+    bench.host_leaves(2);
+    bench.send(&format!("{}\n", sync(3)));
+    assert_eq!(bench.read(), "{\"return\": 3}\n");
+}
+
+#[test]
+fn a_reply_to_a_host_that_has_left_is_not_given_to_the_next_one() {
+    let mut bench = Bench::new();
+    bench.send(PING);
+    bench.send(&wait(170));
+    bench.host_leaves(2);
+    Gate::of(170).open();
+    std::thread::sleep(Duration::from_millis(50));
+    bench.executor.collect();
+    bench.send(&sync(3));
+    assert_eq!(bench.read(), "{\"return\": 3}\n");
+}
+
+#[test]
+fn what_a_host_asked_for_before_it_left_is_carried_out_in_order() {
+    let mut bench = Bench::new();
+    bench.send(&format!("{}{}", wait(180), wait(181)));
+    bench.host_leaves(2);
+    assert_eq!(bench.orphans.len(), 1);
+    Gate::of(180).open();
+    bench.settle(|bench| bench.orphans[0].queue.is_empty());
+    assert!(bench.orphans[0].running.is_some(), "the second runs after the first");
+    Gate::of(181).open();
+    bench.settle(|bench| bench.orphans[0].is_idle());
+    assert!(bench.orphans[0].is_idle());
+    assert_eq!(bench.read(), "");
+}
+
+#[test]
+fn the_next_host_need_not_wait_for_the_stuck_command_of_the_last_one() {
+    let mut bench = Bench::new();
+    Gate::of(191).open();
+    bench.send(&wait(190));
+    bench.host_leaves(2);
+    bench.send(&format!("{PING}{}", wait(191)));
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": {}}\n{\"return\": 191}\n");
+    Gate::of(190).open();
+}
+
+#[test]
+fn nothing_is_started_while_the_host_does_not_read() {
+    let mut bench = Bench::new();
+    let text = format!(r#"{{"execute":"test-text","arguments":{{"id":{OUTPUT_HIGH}}}}}"#);
+    bench.send(&text);
+    bench.settle(|bench| bench.session.running.is_none());
+    bench.send(&format!("{PING}{}", wait(200)));
+    assert!(bench.session.running.is_none(), "the reply before is still unread");
+    assert_eq!(bench.session.queue.len(), 2);
+    assert!(bench.read().ends_with("\"}\n{\"return\": {}}\n"));
+    assert!(bench.session.running.is_some());
+    Gate::of(200).open();
+}
+
+#[test]
+fn input_is_not_read_without_bound() {
+    let mut bench = Bench::new();
+    bench.send(&wait(210));
+    let big = format!(r#"{{"execute":"guest-ping","id":"{}"}}"#, "x".repeat(1 << 20));
+    for _ in 0..40 {
+        if bench.session.wants_input() {
+            bench.send(&big);
+        }
+    }
+    assert!(!bench.session.wants_input());
+    assert!(bench.session.queued <= QUEUE_HIGH + (2 << 20));
+    Gate::of(210).open();
+    bench.settle(|bench| bench.session.running.is_none());
+    let got = bench.read();
+    assert!(got.starts_with("{\"return\": 210}\n{\"return\": {}, \"id\": \"xxx"));
+    assert!(bench.session.wants_input());
+}
+
+#[test]
+fn a_reply_beyond_the_limit_becomes_an_error_that_names_the_limit() {
+    let mut bench = Bench::new();
+    bench.session = Session::new(1, Some(1000));
+    bench.send(r#"{"execute":"test-text","arguments":{"id":2000},"id":4}"#);
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(
+        bench.read(),
+        "{\"id\": 4, \"error\": {\"class\": \"GenericError\", \"desc\": \"the reply of test-text has 2024 bytes, more than the 1000 this channel carries\"}}\n"
+    );
+}

@@ -1,0 +1,334 @@
+//! What the agent has frozen, and the one place that freezes and thaws.
+//!
+//! A guest left frozen is a dead guest, so everything here leads back to thawed:
+//!
+//! - All file systems are opened before the first is frozen, and stay open; thawing needs no path and no disk.
+//! - A freeze that fails in the middle, or is called off, thaws what it froze, in reverse order.
+//! - A thaw that comes while a freeze is stuck in the kernel thaws what is frozen so far from its own thread. Where
+//!   the freeze was stuck because of that (an image on a frozen file system), it comes free; whatever it freezes
+//!   late is thawed at once.
+//! - A hook that was run with `freeze` is run with `thaw`, whatever happened in between.
+//!
+//! Requests run on several threads, and a thread whose request was given up goes on working. So there is one
+//! operation at a time, and every wait for it has a limit. The lock is never held across a call that can block.
+
+mod world;
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use qga_proto::Error;
+use qga_proto::error::Result;
+use qga_proto::types::fsfreeze::FsfreezeStatus;
+
+use crate::platform::linux::errno::ErrnoText;
+use crate::platform::linux::fsfreeze::Handle;
+use crate::platform::linux::mountinfo;
+
+pub use world::{HookPhase, System, World};
+
+/// How long requests wait for another one that is still working.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Status, and a second freeze. Below the sync limit of every client.
+    pub status: Duration,
+    /// What a thaw gives a freeze to end by itself, before it thaws behind the freeze's back.
+    pub grace: Duration,
+    /// A thaw in all.
+    pub thaw: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { status: Duration::from_secs(3), grace: Duration::from_secs(1), thaw: Duration::from_secs(10) }
+    }
+}
+
+/// What is frozen. One for the whole agent.
+#[derive(Debug, Default)]
+pub struct Freeze {
+    /// What dispatch looks at for every request: true from just before the first file system is frozen until all
+    /// are thawed.
+    frozen: AtomicBool,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    patience: Patience,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The operation that is going on.
+    working: Option<Working>,
+    /// Asks the freeze that is going on to stop and thaw.
+    cancel: bool,
+    /// What we have frozen, in the order of freezing.
+    held: Vec<Handle>,
+    /// A thaw is thawing what a freeze that does not end has frozen.
+    helping: bool,
+    /// An earlier process of this agent has frozen we do not know what.
+    adopted: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Working {
+    what: Operation,
+    since: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Freeze,
+    Thaw,
+}
+
+impl Working {
+    fn error(self) -> Error {
+        let what = match self.what {
+            Operation::Freeze => "freezing",
+            Operation::Thaw => "thawing",
+        };
+        Error::generic(format!("{what} file systems has been going on for {} s", self.since.elapsed().as_secs()))
+    }
+}
+
+/// The right to work; given back when dropped, even by a panic.
+#[derive(Debug)]
+struct Turn<'a>(&'a Freeze);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        inner.working = None;
+        inner.cancel = false;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Freeze {
+    /// One that waits for other lengths of time.
+    pub fn with_patience(patience: Patience) -> Self {
+        Freeze { patience, ..Freeze::default() }
+    }
+
+    /// Whether file systems are, or are just being, frozen. Never blocks.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::SeqCst)
+    }
+
+    /// Takes over from an earlier process of the agent that ended while file systems were frozen: everything counts
+    /// as frozen until a thaw. To be called at start, before the first request, when the marker of this boot exists.
+    pub fn adopt(&self) {
+        self.lock().adopted = true;
+        self.frozen.store(true, Ordering::SeqCst);
+    }
+
+    /// What `guest-fsfreeze-status` answers. It waits a little for an operation that is going on, so that it does
+    /// not say `thawed` in the middle of a freeze.
+    ///
+    /// # Errors
+    /// The operation is not over within [`Patience::status`].
+    pub fn status(&self) -> Result<FsfreezeStatus> {
+        drop(self.wait(self.patience.status)?);
+        Ok(if self.is_frozen() { FsfreezeStatus::Frozen } else { FsfreezeStatus::Thawed })
+    }
+
+    /// Freezes all file systems, or those with a mount point in `only`, and returns how many were frozen. When it is
+    /// none, nothing is left behind.
+    ///
+    /// # Errors
+    /// The hook's, or `failed to open MOUNTPOINT: <errno>`, `failed to freeze MOUNTPOINT: <errno>`: everything is
+    /// thawed again, and the hook has been run with `thaw`.
+    pub fn freeze(&self, world: &dyn World, only: Option<&[String]>) -> Result<i64> {
+        let turn = self.begin(Operation::Freeze, self.patience.status)?;
+        if self.is_frozen() {
+            // Dispatch refuses this; it can come about only when two freezes were under way at once.
+            let text = "Command guest-fsfreeze-freeze has been disabled: the command is not allowed";
+            return Err(Error::not_found(text));
+        }
+        let frozen = self.freeze_all(world, only);
+        // Not frozen, or not frozen any more: what was told to get ready for a snapshot is told that it is over.
+        if !self.is_frozen() {
+            if let Err(e) = world.hook(HookPhase::Thaw) {
+                log::warn!("{e}");
+            }
+        }
+        drop(turn);
+        frozen
+    }
+
+    /// Thaws what [`freeze`](Self::freeze) froze and returns how many file systems that were. After
+    /// [`adopt`](Self::adopt) it thaws every file system that is frozen. The hook is run in any case. A freeze that is
+    /// still going on is called off.
+    ///
+    /// # Errors
+    /// - `failed to thaw MOUNTPOINT: <errno>`: those are still frozen, and so is the state.
+    /// - No mount table after [`adopt`](Self::adopt): the state is as before.
+    /// - The hook's: everything is thawed all the same.
+    /// - A freeze does not end: what it had frozen is thawed, and the rest will be when it ends.
+    pub fn thaw(&self, world: &dyn World) -> Result<i64> {
+        let (turn, early) = self.begin_thaw(world)?;
+        let thawed = self.thaw_all(world);
+        let hook = world.hook(HookPhase::Thaw);
+        drop(turn);
+        let count = thawed? + early;
+        hook?;
+        Ok(count)
+    }
+
+    /// What has to be done before the agent ends: thaws if anything is or is being frozen, else does nothing. Runs
+    /// hooks and may take as long as [`thaw`](Self::thaw).
+    ///
+    /// # Errors
+    /// Those of [`thaw`](Self::thaw).
+    pub fn thaw_for_exit(&self, world: &dyn World) -> Result<i64> {
+        let freezing = self.lock().working.is_some_and(|working| working.what == Operation::Freeze);
+        if self.is_frozen() || freezing { self.thaw(world) } else { Ok(0) }
+    }
+
+    fn freeze_all(&self, world: &dyn World, only: Option<&[String]>) -> Result<i64> {
+        world.hook(HookPhase::Freeze)?;
+        let handles = world.open(only)?;
+        if handles.is_empty() || self.lock().cancel {
+            return self.outcome();
+        }
+        // From here on the host must thaw, or somebody else must: the place of a guardian.
+        self.frozen.store(true, Ordering::SeqCst);
+        world.arm();
+        let mut failed = None;
+        for handle in handles {
+            match world.freeze(&handle) {
+                Ok(true) => self.lock().held.push(handle),
+                Ok(false) => {}
+                Err(errno) => {
+                    let point = mountinfo::text(handle.point());
+                    failed = Some(Error::generic(format!("failed to freeze {point}: {}", errno.errno_text())));
+                    break;
+                }
+            }
+            if self.lock().cancel {
+                break;
+            }
+        }
+        let outcome = failed.map_or_else(|| self.outcome(), Err);
+        if !matches!(outcome, Ok(1..)) {
+            if let Err(still) = self.thaw_all(world) {
+                let desc = outcome.err().map_or(String::new(), |e| format!("{e}; "));
+                return Err(Error::generic(format!("{desc}{still}")));
+            }
+        }
+        outcome
+    }
+
+    /// How many are frozen, unless the freeze was called off.
+    fn outcome(&self) -> Result<i64> {
+        let inner = self.lock();
+        if inner.cancel {
+            return Err(Error::generic("freezing was called off by guest-fsfreeze-thaw"));
+        }
+        Ok(i64::try_from(inner.held.len()).unwrap_or(i64::MAX))
+    }
+
+    /// Thaws what is held, and everything if that is not known, and leaves the frozen state if nothing is left.
+    fn thaw_all(&self, world: &dyn World) -> Result<i64> {
+        let mut count = self.thaw_held(world)?;
+        if self.lock().adopted {
+            count += world.thaw_everything()?;
+            self.lock().adopted = false;
+        }
+        let limit = self.patience.thaw;
+        drop(self.changed.wait_timeout_while(self.lock(), limit, |inner| inner.helping));
+        if self.frozen.load(Ordering::SeqCst) {
+            world.disarm();
+            self.frozen.store(false, Ordering::SeqCst);
+        }
+        Ok(count)
+    }
+
+    /// Thaws what is held, last frozen first. What cannot be thawed stays held.
+    fn thaw_held(&self, world: &dyn World) -> Result<i64> {
+        let mut count = 0;
+        let mut failed = Vec::new();
+        let mut texts = Vec::new();
+        for handle in mem::take(&mut self.lock().held).into_iter().rev() {
+            match world.thaw(&handle) {
+                Ok(true) => count += 1,
+                Ok(false) => {}
+                Err(errno) => {
+                    let point = mountinfo::text(handle.point());
+                    texts.push(format!("failed to thaw {point}: {}", errno.errno_text()));
+                    failed.push(handle);
+                }
+            }
+        }
+        if failed.is_empty() {
+            return Ok(count);
+        }
+        failed.reverse();
+        self.lock().held.splice(0..0, failed);
+        Err(Error::generic(texts.join("; ")))
+    }
+
+    /// Waits for a thaw's turn. A freeze that is going on is told to stop; when it does not, what it has frozen is
+    /// thawed from here. Also gives how many that were.
+    fn begin_thaw(&self, world: &dyn World) -> Result<(Turn<'_>, i64)> {
+        let since = Instant::now();
+        let mut early = 0;
+        {
+            let mut inner = self.lock();
+            if inner.working.is_some_and(|working| working.what == Operation::Freeze) {
+                inner.cancel = true;
+            }
+        }
+        if self.wait(self.patience.grace).is_err() {
+            let help = {
+                let mut inner = self.lock();
+                inner.helping = inner.cancel;
+                inner.helping
+            };
+            if help {
+                match self.thaw_held(world) {
+                    Ok(count) => early = count,
+                    // What is left is still held: whoever has the next turn meets it.
+                    Err(e) => log::warn!("{e}"),
+                }
+                self.lock().helping = false;
+                self.changed.notify_all();
+            }
+        }
+        let left = self.patience.thaw.saturating_sub(since.elapsed());
+        match self.begin(Operation::Thaw, left) {
+            Ok(turn) => Ok((turn, early)),
+            Err(e) if self.lock().cancel => Err(Error::generic(format!(
+                "{e} and cannot be interrupted; what was frozen so far is thawed, the rest will be as soon as it ends"
+            ))),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Waits until nobody works, and begins.
+    fn begin(&self, what: Operation, limit: Duration) -> Result<Turn<'_>> {
+        self.wait(limit)?.working = Some(Working { what, since: Instant::now() });
+        Ok(Turn(self))
+    }
+
+    /// Waits until nobody works.
+    fn wait(&self, limit: Duration) -> Result<MutexGuard<'_, Inner>> {
+        let (inner, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), limit, |inner| inner.working.is_some())
+            .unwrap_or_else(PoisonError::into_inner);
+        match inner.working {
+            Some(working) => Err(working.error()),
+            None => Ok(inner),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

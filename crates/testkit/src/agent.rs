@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -152,6 +153,7 @@ pub struct Setup {
     blocked: Vec<&'static str>,
     powerless: bool,
     listens: bool,
+    stdin: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -171,6 +173,7 @@ impl Setup {
             blocked: DANGEROUS.to_vec(),
             powerless: true,
             listens: true,
+            stdin: None,
         }
     }
 
@@ -235,6 +238,13 @@ impl Setup {
         self
     }
 
+    /// Gives it a standard input; otherwise it has none.
+    #[must_use]
+    pub fn stdin(mut self, stdin: impl Into<OwnedFd>) -> Self {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
     /// The command that starts it.
     pub fn command(&self) -> Command {
         let mut line: Vec<OsString> = self.inside.clone();
@@ -280,12 +290,12 @@ impl Setup {
     /// As [`Setup::start`].
     #[track_caller]
     pub fn spawn(self, command: &mut Command) -> TestAgent {
+        let socket = self.socket();
         let [out, err] = ["stdout", "stderr"].map(|name| self.dir.path().join(name));
-        command.stdin(Stdio::null());
+        command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));
         command.stdout(File::create(out).expect("a file for the output"));
         command.stderr(File::create(err).expect("a file for the errors"));
         let child = Running(command.spawn().expect("the agent starts"));
-        let socket = self.socket();
         let mut agent = TestAgent { child, dir: self.dir, socket };
         if self.listens {
             let there = wait::poll(PATIENCE, || {

@@ -103,7 +103,7 @@ impl Connection {
 
     /// Whether [`Connection::advance`] has something to do without any further event.
     pub(super) fn has_more(&self) -> bool {
-        (self.readable && self.session.wants_input()) || self.hangup
+        (self.readable && self.session.wants_input()) || (self.writable && self.session.has_output()) || self.hangup
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

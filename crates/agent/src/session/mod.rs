@@ -124,6 +124,11 @@ impl Session {
         &mut self.output
     }
 
+    /// Whether replies wait for the host.
+    pub fn has_output(&self) -> bool {
+        self.output.pending() > 0
+    }
+
     /// Whether more input should be read.
     pub fn wants_input(&self) -> bool {
         self.queued < QUEUE_HIGH

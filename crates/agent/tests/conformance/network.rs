@@ -1,0 +1,115 @@
+//! `guest-network-get-interfaces` in a network namespace of its own.
+
+use qga_testkit::skip;
+use serde_json::{Value, json};
+
+use crate::differences::differs;
+use crate::{agent, setup};
+
+/// What an administrator would type; `ip` does not say why when a module is missing, so nothing depends on one.
+const NETWORK: &str = "
+set -e
+ip link set lo up
+ip link add veth0 address 52:54:00:12:34:56 type veth peer name veth1 address 52:54:00:12:34:57
+ip addr add 192.0.2.2/24 dev veth0
+ip addr add 192.0.2.3/24 dev veth0
+ip addr add 198.51.100.1/32 dev veth0 label veth0:1
+ip addr add 10.0.0.1 peer 10.0.0.2 dev veth1
+ip link set veth1 up
+ip link set veth0 up
+ip link add br0 address 02:00:00:00:00:01 type bridge || true
+ip tuntap add dev tun0 mode tun && ip addr add 172.16.0.1/30 dev tun0 || true
+ip addr add 2001:db8::5/64 dev veth0 nodad || true
+exec \"$@\"
+";
+
+fn in_namespace(test: &str, script: &str) -> Option<Vec<Value>> {
+    if !skip::is_root(test) || !skip::has(test, "ip") || !skip::has(test, "unshare") {
+        return None;
+    }
+    let agent = setup().inside(["unshare", "-n", "sh", "-c", script, "sh"]).start();
+    let list = agent.host().call("guest-network-get-interfaces", json!({})).unwrap();
+    Some(list.as_array().unwrap().clone())
+}
+
+fn named<'a>(list: &'a [Value], name: &str) -> Option<&'a Value> {
+    list.iter().find(|interface| interface["name"] == name)
+}
+
+fn addresses(interface: &Value) -> Vec<String> {
+    let list = interface["ip-addresses"].as_array().cloned().unwrap_or_default();
+    let text = |address: &Value| format!("{}/{}", address["ip-address"].as_str().unwrap(), address["prefix"]);
+    list.iter().map(text).collect()
+}
+
+#[test]
+fn interfaces_come_in_the_kernels_order_with_their_addresses() {
+    let Some(list) = in_namespace("interfaces", NETWORK) else { return };
+    let names: Vec<&str> = list.iter().map(|interface| interface["name"].as_str().unwrap()).collect();
+    // The kernel numbers the other end of a veth pair first.
+    assert_eq!(names[..3], ["lo", "veth1", "veth0"], "{names:?}");
+    assert_eq!(addresses(named(&list, "lo").unwrap())[0], "127.0.0.1/8");
+    // Our side of a point-to-point link.
+    assert_eq!(addresses(named(&list, "veth1").unwrap())[0], "10.0.0.1/32");
+    let veth0 = addresses(named(&list, "veth0").unwrap());
+    let ours = &["192.0.2.2/24", "198.51.100.1/32", "192.0.2.3/24"][..];
+    let c = &["192.0.2.2/24", "192.0.2.3/24"][..];
+    let expected = differs("network-labels", ours, c);
+    assert_eq!(veth0[..expected.len()], *expected, "{veth0:?}");
+    assert_eq!(named(&list, "veth0:1").is_some(), differs("network-labels", false, true));
+    if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+        let six: Vec<&String> = veth0.iter().filter(|address| address.contains(':')).collect();
+        assert!(six.iter().any(|address| *address == "2001:db8::5/64"), "{veth0:?}");
+        assert_eq!(six.len() + expected.len(), veth0.len(), "IPv4 comes first: {veth0:?}");
+        assert!(six.iter().all(|address| !address.contains('%')), "{veth0:?}");
+    }
+}
+
+#[test]
+fn hardware_addresses_are_lower_case_and_zeros_where_there_is_none() {
+    let Some(list) = in_namespace("hardware addresses", NETWORK) else { return };
+    let of = |name| named(&list, name).map(|interface| interface["hardware-address"].clone());
+    assert_eq!(of("veth0"), Some(json!("52:54:00:12:34:56")));
+    assert_eq!(of("lo"), Some(json!("00:00:00:00:00:00")));
+    if let Some(tun) = of("tun0") {
+        assert_eq!(tun, "00:00:00:00:00:00");
+    }
+}
+
+#[test]
+fn an_interface_without_addresses_has_no_list_but_counters() {
+    let Some(list) = in_namespace("counters", NETWORK) else { return };
+    let veth0 = &named(&list, "veth0").unwrap()["statistics"];
+    let names = ["tx-packets", "tx-errs", "rx-bytes", "rx-dropped", "rx-packets", "rx-errs", "tx-bytes", "tx-dropped"];
+    assert!(names.iter().all(|name| veth0[name].is_u64()), "{veth0}");
+    assert_eq!(veth0.as_object().unwrap().len(), names.len());
+    let Some(bridge) = named(&list, "br0") else { return };
+    assert_eq!(bridge.get("ip-addresses"), None);
+    assert_eq!(bridge.get("statistics").is_some(), differs("network-counters", true, false));
+}
+
+#[test]
+fn an_interface_that_is_down_is_listed_and_ipv6_may_be_missing() {
+    let script = "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 2>/dev/null; exec \"$@\"";
+    let Some(list) = in_namespace("down", script) else { return };
+    let lo = named(&list, "lo").unwrap();
+    assert_eq!(addresses(lo), Vec::<String>::new());
+    assert_eq!(lo["hardware-address"], "00:00:00:00:00:00");
+}
+
+#[test]
+fn members_come_in_the_order_of_the_c_agent() {
+    let (_agent, mut host) = agent();
+    let line = crate::ask(&mut host, "{\"execute\":\"guest-network-get-interfaces\"}");
+    let Some(lo) = line.split("{\"name\": ").find(|part| part.starts_with("\"lo\", \"ip-addresses\"")) else {
+        return skip::skipped("order of members", "the loopback interface has no address here");
+    };
+    let (addresses, rest) = lo.split_once("], \"statistics\": {\"tx-packets\": ").unwrap();
+    let first =
+        "\"lo\", \"ip-addresses\": [{\"ip-address-type\": \"ipv4\", \"ip-address\": \"127.0.0.1\", \"prefix\": 8}";
+    assert!(addresses.starts_with(first), "{addresses}");
+    let keys: Vec<&str> = rest.split('"').skip(1).step_by(2).take(8).collect();
+    let order =
+        ["tx-errs", "rx-bytes", "rx-dropped", "rx-packets", "rx-errs", "tx-bytes", "tx-dropped", "hardware-address"];
+    assert_eq!(keys, order);
+}

@@ -1,7 +1,6 @@
 //! Runs cases one after the other on a machine that they share: a boot costs seconds, and only one machine runs at a
 //! time. Takes the place of the standard test harness and understands the options of it that people use.
 
-use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -85,27 +84,32 @@ pub fn run<F: Fixture>(cases: &[Case<F>]) -> ExitCode {
     let mut failed = Vec::new();
     for case in &wanted {
         let begin = Instant::now();
-        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-            let fixture = fixture.get_or_insert_with(|| {
-                let fixture = F::start();
-                println!("     a machine is up ({:.1} s)", begin.elapsed().as_secs_f32());
-                fixture
-            });
-            (case.run)(fixture);
-        }));
-        let seconds = begin.elapsed().as_secs_f32();
-        match outcome {
-            Ok(()) => println!("test {} ... ok ({seconds:.1} s)", case.name),
-            Err(reason) => {
-                println!("test {} ... FAILED ({seconds:.1} s)\n{}", case.name, message(reason.as_ref()));
-                if let Some(mut fixture) = fixture.take() {
-                    println!("{}", fixture.report());
+        if fixture.is_none() {
+            match panic::catch_unwind(F::start) {
+                Ok(started) => fixture = Some(started),
+                Err(_) => {
+                    // It would take as long to fail for every other case.
+                    println!("no machine comes up: {} and all after it are not run", case.name);
+                    return ExitCode::FAILURE;
                 }
-                failed.push(case.name);
             }
+            println!("     a machine is up ({:.1} s)", begin.elapsed().as_secs_f32());
+        }
+        let Some(shared) = fixture.as_mut() else { break };
+        let begin = Instant::now();
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| (case.run)(shared)));
+        let seconds = begin.elapsed().as_secs_f32();
+        if outcome.is_ok() {
+            println!("test {} ... ok ({seconds:.1} s)", case.name);
+        } else {
+            // The reason is on standard error already, with the place.
+            println!("test {} ... FAILED ({seconds:.1} s)\n{}", case.name, shared.report());
+            failed.push(case.name);
         }
         // A failed case may have left anything behind; one that turned the machine off says so.
-        fixture = fixture.take_if(|fixture| fixture.is_usable());
+        if outcome.is_err() || !shared.is_usable() {
+            fixture = None;
+        }
     }
     drop(fixture);
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
@@ -120,12 +124,4 @@ pub fn run<F: Fixture>(cases: &[Case<F>]) -> ExitCode {
     }
     failed.iter().for_each(|name| println!("    failed: {name}"));
     ExitCode::FAILURE
-}
-
-fn message(reason: &(dyn Any + Send)) -> &str {
-    match (reason.downcast_ref::<&str>(), reason.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (_, Some(text)) => text,
-        _ => "a panic without a message",
-    }
 }

@@ -14,7 +14,7 @@ use crate::process;
 const MODULES: &[&str] =
     &["loop", "scsi_debug", "sd_mod", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_scsi", "xfs"];
 
-/// Programs of the host that busybox has no full version of.
+/// Programs of the host that busybox has no full version of. Its shell prefers its own: call them by their full path.
 const PROGRAMS: &[&str] = &["mke2fs"];
 
 /// Answers as sysvinit's shutdown does, for the C agent, which knows no other way.
@@ -88,6 +88,8 @@ fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
     archive.file("etc/rcS", 0o755, include_bytes!("../guest/rcS"))?;
     archive.file("etc/shell", 0o755, include_bytes!("../guest/shell"))?;
     archive.file("usr/bin/start-agent", 0o755, include_bytes!("../guest/start-agent"))?;
+    archive.file("usr/bin/link-ports", 0o755, include_bytes!("../guest/link-ports"))?;
+    archive.file("etc/mke2fs.conf", 0o644, &fs::read("/etc/mke2fs.conf")?)?;
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
     archive.file("etc/group", 0o644, b"root:x:0:\n")?;
 

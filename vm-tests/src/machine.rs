@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use qga_testkit::Host;
+use qga_testkit::{Host, wait};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -179,9 +179,9 @@ impl Machine {
     #[track_caller]
     fn agent_at(&self, name: &str) -> Host {
         let mut host = self.connect(name);
-        if let Err(error) = host.sync(BOOT) {
-            panic!("the agent does not answer guest-sync-delimited on its channel {name}: {error}");
-        }
+        // A serial line loses what comes before the agent has opened it: ask again.
+        let what = format!("an answer to guest-sync-delimited on the channel {name}");
+        wait::until(&what, BOOT, || host.sync(Duration::from_secs(5)).ok());
         host
     }
 
@@ -268,9 +268,10 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
 }
 
 /// What every guest's kernel is told. Mitigations only cost time under emulation.
-pub const KERNEL_LINE: &str = "console=ttyS0 loglevel=6 mitigations=off no_console_suspend random.trust_cpu=on";
+pub const KERNEL_LINE: &str = "console=ttyS0 loglevel=5 mitigations=off no_console_suspend random.trust_cpu=on";
 
-fn tail(text: &str) -> String {
+/// The last lines of a text.
+pub(crate) fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].iter().fold(String::new(), |tail, line| tail + line + "\n")
 }

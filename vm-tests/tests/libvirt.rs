@@ -1,1 +1,186 @@
-fn main() {}
+//! The agent under a real libvirt, driven with virsh.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use qga_testkit::wait;
+use serde_json::{Value, json};
+use vm_tests::harness::{self, Fixture};
+use vm_tests::libvirt::{DOMAIN, Libvirt};
+use vm_tests::machine::{BOOT, MAC};
+use vm_tests::{Image, cases, process};
+
+const MIB: u64 = 1 << 20;
+
+/// The machine in libvirt that the cases share.
+#[derive(Debug)]
+struct Guest {
+    libvirt: Libvirt,
+    is_spent: bool,
+}
+
+thread_local! {
+    static IMAGE: Rc<Image> = Rc::new(Image::build());
+}
+
+impl Fixture for Guest {
+    fn start() -> Self {
+        Self { libvirt: Libvirt::start(&IMAGE.with(Rc::clone)), is_spent: false }
+    }
+
+    fn is_usable(&mut self) -> bool {
+        !self.is_spent
+    }
+
+    fn report(&mut self) -> String {
+        self.libvirt.report()
+    }
+}
+
+fn main() -> ExitCode {
+    if process::run("id", &["-u"]).trim() != "0" {
+        println!("SKIPPED: the libvirt tests need root, for namespaces of their own");
+        return ExitCode::SUCCESS;
+    }
+    harness::run::<Guest>(cases![
+        qemu_agent_command_gets_the_answer,
+        guest_sync_takes_every_signed_number_and_nothing_else,
+        domifaddr_shows_the_address_of_the_network_card,
+        domfsfreeze_stops_writes_and_domfsthaw_lets_them_go_on,
+        domfstrim_gives_blocks_back_on_the_host,
+        a_stopped_agent_times_out_and_answers_again_later,
+        libvirt_sees_the_agent_go_and_come,
+        dompmsuspend_and_dompmwakeup,
+        shutdown_in_agent_mode_turns_the_machine_off,
+    ])
+}
+
+/// Sends a raw command with `virsh qemu-agent-command`.
+#[track_caller]
+fn agent(libvirt: &Libvirt, command: &Value) -> Value {
+    let reply = libvirt.virsh(&["qemu-agent-command", DOMAIN, &command.to_string()]);
+    serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply}"))
+}
+
+fn qemu_agent_command_gets_the_answer(guest: &mut Guest) {
+    assert_eq!(agent(&guest.libvirt, &json!({ "execute": "guest-ping" })), json!({ "return": {} }));
+    let empty = json!({ "execute": "guest-fsfreeze-status", "arguments": {} });
+    assert_eq!(agent(&guest.libvirt, &empty), json!({ "return": "thawed" }));
+    let info = agent(&guest.libvirt, &json!({ "execute": "guest-info" }));
+    let commands = info["return"]["supported_commands"].as_array().unwrap();
+    assert!(commands.iter().any(|command| command["name"] == "guest-fstrim" && command["enabled"] == true), "{info}");
+
+    let command = json!({ "execute": "guest-nothing" }).to_string();
+    let output = guest.libvirt.try_virsh(&["qemu-agent-command", DOMAIN, &command]);
+    assert!(!output.status.success());
+    assert!(
+        process::text(&output).contains("The command guest-nothing has not been found"),
+        "{}",
+        process::text(&output)
+    );
+}
+
+fn guest_sync_takes_every_signed_number_and_nothing_else(guest: &mut Guest) {
+    for number in [123_456, 0, -1, i64::MAX, i64::MIN] {
+        let reply = agent(&guest.libvirt, &json!({ "execute": "guest-sync", "arguments": { "id": number } }));
+        assert_eq!(reply, json!({ "return": number }));
+    }
+    let refused = [
+        r#"{"execute":"guest-sync","arguments":{"id":9223372036854775808}}"#,
+        r#"{"execute":"guest-sync","arguments":{"id":-9223372036854775809}}"#,
+        r#"{"execute":"guest-sync","arguments":{"id":1.1}}"#,
+        r#"{"execute":"guest-sync","arguments":{"id":"1"}}"#,
+        r#"{"execute":"guest-sync","arguments":{}}"#,
+        r#"{"execute":"guest-sync"}"#,
+        r#"{"execute":"guest-sync","argument":{"id":1}}"#,
+    ];
+    for command in refused {
+        let output = guest.libvirt.try_virsh(&["qemu-agent-command", DOMAIN, command]);
+        assert!(!output.status.success(), "{command} is answered: {}", process::text(&output));
+        // The refusal is the agent's, and libvirt still talks to it.
+        assert!(process::text(&output).contains("unable to execute QEMU agent command"), "{}", process::text(&output));
+    }
+    assert_eq!(agent(&guest.libvirt, &json!({ "execute": "guest-ping" })), json!({ "return": {} }));
+}
+
+fn domifaddr_shows_the_address_of_the_network_card(guest: &mut Guest) {
+    let table = guest.libvirt.virsh(&["domifaddr", DOMAIN, "--source", "agent", "--full"]);
+    let has =
+        |words: &[&str]| table.lines().any(|line| words.iter().all(|word| line.split_whitespace().any(|w| w == *word)));
+    assert!(has(&[MAC, "ipv4", "10.0.2.15/24"]), "{table}");
+    assert!(has(&["lo", "ipv4", "127.0.0.1/8"]), "{table}");
+}
+
+fn domfsfreeze_stops_writes_and_domfsthaw_lets_them_go_on(guest: &mut Guest) {
+    let libvirt = &mut guest.libvirt;
+    assert_eq!(libvirt.virsh(&["domfsfreeze", DOMAIN]), "Froze 2 filesystem(s)");
+    libvirt.shell.run("(echo late >/mnt/ext4/late; sync; touch /run/late) >/dev/null 2>&1 &");
+    sleep(Duration::from_secs(2));
+    assert!(!libvirt.shell.succeeds("[ -e /run/late ]"), "ext4 is written while frozen");
+    assert_eq!(agent(libvirt, &json!({ "execute": "guest-fsfreeze-status" })), json!({ "return": "frozen" }));
+
+    assert_eq!(libvirt.virsh(&["domfsthaw", DOMAIN]), "Thawed 2 filesystem(s)");
+    wait::until("the late write", Duration::from_secs(60), || libvirt.shell.succeeds("[ -e /run/late ]").then_some(()));
+    assert_eq!(libvirt.ext4.ext4_file("late"), b"late\n");
+    assert_eq!(libvirt.virsh(&["domfsthaw", DOMAIN]), "Thawed 0 filesystem(s)");
+}
+
+fn domfstrim_gives_blocks_back_on_the_host(guest: &mut Guest) {
+    let libvirt = &mut guest.libvirt;
+    libvirt.virsh(&["domfstrim", DOMAIN]);
+    let before = libvirt.xfs.allocated();
+    libvirt
+        .shell
+        .run_within("dd if=/dev/zero of=/mnt/xfs/big bs=1M count=32 2>/dev/null; sync", Duration::from_secs(90));
+    assert!(libvirt.xfs.allocated() >= before + 30 * MIB);
+    libvirt.shell.run("rm /mnt/xfs/big; sync");
+    wait::until("the blocks given back", Duration::from_secs(60), || {
+        libvirt.virsh(&["domfstrim", DOMAIN, "--minimum", "4096"]);
+        (libvirt.xfs.allocated() <= before + 4 * MIB).then_some(())
+    });
+}
+
+fn a_stopped_agent_times_out_and_answers_again_later(guest: &mut Guest) {
+    let libvirt = &mut guest.libvirt;
+    libvirt.virsh(&["guest-agent-timeout", DOMAIN, "--timeout", "1"]);
+    libvirt.shell.run("kill -STOP $(cat /run/qga/pid)");
+    let output = libvirt.try_virsh(&["domfsthaw", DOMAIN]);
+    libvirt.shell.run("kill -CONT $(cat /run/qga/pid)");
+    assert!(!output.status.success());
+    assert!(process::text(&output).contains("Guest agent"), "{}", process::text(&output));
+    libvirt.virsh(&["guest-agent-timeout", DOMAIN, "--timeout", "-2"]);
+    assert_eq!(agent(libvirt, &json!({ "execute": "guest-ping" })), json!({ "return": {} }));
+}
+
+fn libvirt_sees_the_agent_go_and_come(guest: &mut Guest) {
+    let libvirt = &mut guest.libvirt;
+    libvirt.shell.run("kill $(cat /run/qga/pid)");
+    libvirt.wait_agent("disconnected");
+    libvirt.shell.run("start-agent");
+    libvirt.wait_agent("connected");
+    assert_eq!(agent(libvirt, &json!({ "execute": "guest-ping" })), json!({ "return": {} }));
+}
+
+fn dompmsuspend_and_dompmwakeup(guest: &mut Guest) {
+    let libvirt = &mut guest.libvirt;
+    libvirt.virsh(&["dompmsuspend", DOMAIN, "mem"]);
+    wait::until("a suspended machine", BOOT, || (libvirt.state() == "pmsuspended").then_some(()));
+    libvirt.virsh(&["dompmwakeup", DOMAIN]);
+    wait::until("a running machine", BOOT, || (libvirt.state() == "running").then_some(()));
+    libvirt.shell.wait_ready(BOOT).unwrap();
+    assert_eq!(agent(libvirt, &json!({ "execute": "guest-ping" })), json!({ "return": {} }));
+}
+
+fn shutdown_in_agent_mode_turns_the_machine_off(guest: &mut Guest) {
+    guest.is_spent = true;
+    let libvirt = &mut guest.libvirt;
+    libvirt.shell.run("echo unsaved >/mnt/ext4/unsaved");
+    libvirt.virsh(&["shutdown", DOMAIN, "--mode", "agent"]);
+    // A transient machine that is off is gone.
+    wait::until("the end of the machine", BOOT, || {
+        libvirt.virsh(&["list", "--all", "--name"]).is_empty().then_some(())
+    });
+    assert_eq!(libvirt.ext4.ext4_file("unsaved"), b"unsaved\n");
+}

@@ -117,7 +117,7 @@ impl Background {
         if let Err(e) = standard_streams_to_null() {
             log::warn!("cannot let go of the standard streams: {}", e.errno_text());
         }
-        crate::log::stderr_replaced();
+        crate::log::stderr_is_gone();
         // Whoever waited may be gone already.
         let _ = self.parent.write_all(READY);
     }
@@ -191,6 +191,17 @@ impl Drop for PidFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Whether what lies at `path` can be written while file systems are frozen: it is in memory, where nothing can be
+/// frozen. An agent that starts frozen leaves its pid file until later if not.
+pub fn is_never_frozen(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The field has a sign on some machines, and 32 bits on others.
+    #[allow(clippy::unnecessary_cast, reason = "the type differs between machines")]
+    rustix::fs::statfs(dir).is_ok_and(|s| matches!(s.f_type as u64 & 0xffff_ffff, TMPFS | RAMFS))
 }
 
 /// What kind of socket was handed over.

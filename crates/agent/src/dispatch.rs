@@ -35,9 +35,7 @@ pub struct Prepared<'a> {
 /// Reads a message. Nothing is carried out and nothing is refused for the state that the agent is in: that is
 /// decided when its turn comes.
 pub fn prepare(document: &[u8]) -> Prepared<'_> {
-    let request = json::read(document)
-        .map_err(|error| Rejected { id: None, error })
-        .and_then(envelope::parse);
+    let request = json::read(document).map_err(|error| Rejected { id: None, error }).and_then(envelope::parse);
     let Request { execute, arguments, id } = match request {
         Ok(request) => request,
         Err(Rejected { id, error }) => return Prepared { id, call: Err(error) },
@@ -112,17 +110,9 @@ impl Prepared<'_> {
     }
 }
 
-fn execute(
-    entry: &Entry,
-    arguments: Node<'_>,
-    state: &State,
-    reply_limit: Option<usize>,
-) -> Result<Vec<u8>, Error> {
+fn execute(entry: &Entry, arguments: Node<'_>, state: &State, reply_limit: Option<usize>) -> Result<Vec<u8>, Error> {
     if !state.policy.permits(entry, state.freeze.is_frozen()) {
-        return Err(Error::not_found(format!(
-            "Command {} has been disabled: the command is not allowed",
-            entry.name
-        )));
+        return Err(Error::not_found(format!("Command {} has been disabled: the command is not allowed", entry.name)));
     }
     let started = Instant::now();
     let mut value = Vec::new();

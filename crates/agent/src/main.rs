@@ -72,33 +72,44 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
     }
     let persist = Persist::open(&config.statedir, marker)?;
     let freeze = Freeze::default();
-    if frozen {
-        freeze.adopt();
-    }
+    freeze.on_start(&persist.frozen);
     let text = |error: qga_proto::Error| error.desc.into_owned();
     let channel = Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
     let signals = Signals::take()?;
     let notifier = Notifier::take();
     let policy = Policy::new(&config.block_rpcs, &config.allow_rpcs);
     let state = Arc::new(State { config, root, files: Default::default(), freeze, policy, persist });
-    let mut reactor = Reactor::new(Arc::clone(&state), channel, signals).map_err(text)?;
-    // From here on there may be two processes; the first of them only waits for the second's word.
+    // From here on there may be two processes; the first of them only waits for the second's word. Before the loop is
+    // made: what epoll says about signals is for the process that told it to watch them.
     let background = if state.config.daemonize { Some(daemon::daemonize()?) } else { None };
-    // A pid file may lie on a frozen file system, and writing it would block.
-    let wanted = background.is_some() && !frozen;
-    let _pid_file = match wanted.then(|| PidFile::create(&state.config.pidfile)).transpose() {
-        Ok(pid_file) => pid_file,
-        Err(message) => match background {
-            Some(background) => background.failed(&message),
-            None => return Err(message),
-        },
+    let (mut reactor, _pid_file) = match (set_up(&state, channel, signals, frozen), background) {
+        (Ok(parts), background) => {
+            if let Some(background) = background {
+                background.ready();
+            }
+            parts
+        }
+        (Err(message), Some(background)) => background.failed(&message),
+        (Err(message), None) => return Err(message),
     };
-    if let Some(background) = background {
-        background.ready();
-    }
     notifier.ready();
     ::log::debug!("Guest agent version {} started", env!("CARGO_PKG_VERSION"));
     let outcome = reactor.run();
     notifier.stopping();
     outcome.map_err(text)
+}
+
+/// What belongs to the process that stays.
+fn set_up(
+    state: &Arc<State>,
+    channel: Channel,
+    signals: Signals,
+    frozen: bool,
+) -> Result<(Reactor, Option<PidFile>), String> {
+    let path = &state.config.pidfile;
+    // A pid file may lie on a frozen file system, and writing it would block.
+    let wanted = state.config.daemonize && (!frozen || daemon::is_never_frozen(path));
+    let pid_file = wanted.then(|| PidFile::create(path)).transpose()?;
+    let reactor = Reactor::new(Arc::clone(state), channel, signals).map_err(|error| error.desc.into_owned())?;
+    Ok((reactor, pid_file))
 }

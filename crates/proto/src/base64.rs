@@ -266,3 +266,6 @@ fn engine() -> Simd {
             .with_decode_allow_trailing_bits(true),
     )
 }
+
+#[cfg(test)]
+mod tests;

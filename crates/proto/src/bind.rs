@@ -168,13 +168,14 @@ impl<'a> Deserializer<'a> for Value<'a> {
         match self.0 {
             Node::Null => visitor.visit_unit(),
             Node::Bool(value) => visitor.visit_bool(value),
-            Node::Number(_) => {
+            Node::Number(text) => {
                 if let Some(number) = self.0.as_i64() {
                     visitor.visit_i64(number)
                 } else if let Some(number) = self.0.as_u64() {
                     visitor.visit_u64(number)
                 } else {
-                    self.deserialize_f64(visitor)
+                    // Beyond the range as well: whoever takes any kind of value is to see that it is a number.
+                    visitor.visit_f64(text.parse().unwrap_or(f64::INFINITY))
                 }
             }
             Node::Str(text) => Value::string(text, visitor),

@@ -8,7 +8,8 @@
 //!
 //! It is reported once. Then its rest is thrown away without a word until
 //! - as many brackets have been closed as were open (two counters, as in the C agent), or more; or
-//! - a line begins with `{`: hosts send one request a line, so this is a new one; or
+//! - a line begins with `{`: hosts send one request a line, so this is a new one (also when it is this bracket
+//!   that shows the message before it to be cut off); or
 //! - a byte 0xFF comes, which always means "forget everything".
 //!
 //! Other control characters and 0xFE, and, after a fault of grammar, any byte that fits no token, also end the
@@ -20,18 +21,16 @@ use std::mem;
 use crate::error::Error;
 
 mod grammar;
+mod input;
 pub(crate) mod lexis;
 #[cfg(test)]
 mod tests;
 
 use grammar::{Balance, Grammar, Token};
+use input::Input;
 use lexis::{Number, Step};
 
-/// A message of at least this size takes the buffer over instead of being copied.
-const TAKE_OVER: usize = 256 << 10;
-
-/// An empty buffer of more than this is given back.
-const KEEP: usize = 1 << 20;
+pub use input::Document;
 
 /// What a message may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,26 +62,6 @@ pub enum Frame {
     Broken(Error),
 }
 
-/// The bytes of a message.
-pub struct Document {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Document {
-    /// The message, from its first byte to its last.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Document {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the contents: there may be a password in them.
-        f.debug_struct("Document").field("len", &self.as_bytes().len()).finish_non_exhaustive()
-    }
-}
-
 /// The token that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lex {
@@ -111,11 +90,7 @@ enum Cause {
 enum Mode {
     Normal,
     /// Reported; waiting for the end of the message.
-    Recover {
-        balance: Balance,
-        cause: Cause,
-        line_start: bool,
-    },
+    Recover(Balance, Cause),
     /// Reported, and its end is out of sight: waiting for `{` or a new line.
     Quiet,
 }
@@ -123,16 +98,13 @@ enum Mode {
 /// Cuts a byte stream into messages; see the [module](self). One for each conversation.
 pub struct Framer {
     limits: Limits,
-    /// Input is `start..end`; beyond `end` there is room that has been used before.
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Everything before this has been looked at.
-    pos: usize,
+    input: Input,
     lex: Lex,
     mode: Mode,
     grammar: Grammar,
-    /// First byte of the token, counted from `start`. Only in normal mode.
+    /// Only white space has come since the last newline.
+    line_start: bool,
+    /// Where the token begins, counted from the start of the message. Only in normal mode.
     token: usize,
     /// Tokens, their bytes, and white space of the message so far.
     tokens: usize,
@@ -151,13 +123,11 @@ impl Framer {
     pub fn new(limits: Limits) -> Self {
         Framer {
             limits,
-            buf: Vec::new(),
-            start: 0,
-            end: 0,
-            pos: 0,
+            input: Input::new(),
             lex: Lex::Between,
             mode: Mode::Normal,
             grammar: Grammar::new(),
+            line_start: false,
             token: 0,
             tokens: 0,
             size: 0,
@@ -176,217 +146,194 @@ impl Framer {
     /// Room for at least `min` bytes of input, to be read into directly; then say how much came with
     /// [`filled`](Self::filled).
     pub fn space(&mut self, min: usize) -> &mut [u8] {
-        if self.start > 0 && self.start >= self.end - self.start {
-            self.buf.copy_within(self.start..self.end, 0);
-            self.pos -= self.start;
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.buf.len() < self.end + min {
-            self.buf.resize(self.end + min, 0);
-        }
-        &mut self.buf[self.end..]
+        self.input.space(min)
     }
 
     /// Says that `n` bytes were put into the room given by [`space`](Self::space).
     pub fn filled(&mut self, n: usize) {
-        self.end = self.buf.len().min(self.end + n);
+        self.input.filled(n);
     }
 
     /// The next thing in the input; `None` when more of it is needed.
     #[expect(clippy::should_implement_trait, reason = "None is no end: there may be more after the next push")]
     pub fn next(&mut self) -> Option<Frame> {
-        while self.pos < self.end {
-            let frame = self.advance();
-            self.forget();
+        while let Some(b) = self.input.byte() {
+            let frame = self.advance(b);
+            // Only a message that may still become good is kept.
+            let between = matches!(self.lex, Lex::Between | Lex::Skip) && self.grammar.depth() == 0;
+            if between || self.mode != Mode::Normal {
+                self.input.drop_seen();
+            }
             if frame.is_some() {
+                self.input.tidy();
                 return frame;
             }
         }
-        self.forget();
+        self.input.tidy();
         None
     }
 
-    /// The host is gone: drops what it left unfinished.
+    /// The host is gone: drops what it left unfinished, and what [`next`](Self::next) was not asked for.
     pub fn reset(&mut self) {
-        self.pos = self.end;
+        self.input.drop_all();
+        self.input.tidy();
         self.lex = Lex::Between;
         self.begin();
-        self.forget();
     }
 
     /// Bytes held: input that has not been looked at, and the beginning of a message.
     pub fn pending(&self) -> usize {
-        self.end - self.start
-    }
-
-    /// Drops what will not be needed: only a message that may still become good is kept.
-    fn forget(&mut self) {
-        let between = matches!(self.lex, Lex::Between | Lex::Skip) && self.grammar.depth() == 0;
-        if self.mode != Mode::Normal || between {
-            self.start = self.pos;
-        }
-        if self.start == self.end {
-            (self.start, self.end, self.pos) = (0, 0, 0);
-            if self.buf.len() > KEEP {
-                self.buf = Vec::new();
-            }
-        }
+        self.input.len()
     }
 
     /// Back to the state between two messages.
     fn begin(&mut self) {
         self.mode = Mode::Normal;
         self.grammar.clear();
-        self.start = self.pos;
+        self.input.drop_seen();
         (self.token, self.tokens, self.size, self.blank) = (0, 0, 0, 0);
     }
 
-    /// Looks at one byte at least.
-    fn advance(&mut self) -> Option<Frame> {
+    /// Looks at the byte `b` and perhaps more.
+    fn advance(&mut self, b: u8) -> Option<Frame> {
         match self.lex {
-            Lex::Between => self.between(),
+            Lex::Between if lexis::is_blank(b) => self.blanks(),
+            Lex::Between => self.first_byte(b),
             Lex::String { quote, escaped: false } => self.string(quote),
             Lex::String { quote, escaped: true } => {
-                if !lexis::in_string(self.byte()) {
-                    return self.lexical_error();
+                if !lexis::in_string(b) {
+                    return self.lexical_error(b);
                 }
-                self.pos += 1;
+                self.input.advance(1);
                 self.lex = Lex::String { quote, escaped: false };
                 self.check_size()
             }
             Lex::Keyword => {
-                let run = self.window().iter().position(|b| !b.is_ascii_lowercase());
-                self.pos += run.unwrap_or(self.window().len());
+                let window = self.input.window();
+                let run = window.iter().position(|b| !b.is_ascii_lowercase()).unwrap_or(window.len());
+                self.input.advance(run);
                 let error = self.check_size();
-                if error.is_some() || run.is_none() { error } else { self.complete(Token::Keyword) }
+                if error.is_some() || self.input.byte().is_none() { error } else { self.complete(Token::Keyword) }
             }
             Lex::Number(state) => self.number(state),
             Lex::Skip => {
-                self.skip();
+                let window = self.input.window();
+                let run = window.iter().position(|&b| lexis::ends_skip(b));
+                let skipped = run.unwrap_or(window.len());
+                self.line_start &= window[..skipped].iter().all(|&b| lexis::is_blank(b));
+                self.input.advance(skipped);
+                if run.is_some() {
+                    self.lex = Lex::Between;
+                }
                 None
             }
         }
     }
 
-    fn between(&mut self) -> Option<Frame> {
-        let b = self.byte();
-        if lexis::is_blank(b) {
-            return self.blanks();
-        }
-        self.begin_line_with(b);
-        if self.mode == Mode::Normal {
-            if self.grammar.depth() == 0 {
-                self.start = self.pos;
-            }
-            self.token = self.pos - self.start;
-        }
-        self.lex = match b {
-            b'{' | b'}' | b'[' | b']' | b':' | b',' => {
-                self.pos += 1;
-                return self.complete(Token::Mark(b));
-            }
-            b'"' | b'\'' => Lex::String { quote: b, escaped: false },
-            b'a'..=b'z' => Lex::Keyword,
-            _ => match Number::start(b) {
-                Some(state) => Lex::Number(state),
-                None => return self.lexical_error(),
-            },
-        };
-        self.pos += 1;
-        None
-    }
-
     /// A run of white space.
     fn blanks(&mut self) -> Option<Frame> {
-        let window = self.window();
+        let window = self.input.window();
         let run = window.iter().position(|&b| !lexis::is_blank(b)).unwrap_or(window.len());
         let newline = memchr::memchr(b'\n', &window[..run]).is_some();
-        self.pos += run;
-        match &mut self.mode {
-            Mode::Normal if self.grammar.depth() > 0 => {
-                self.blank += run;
-                if self.blank > self.limits.bytes.saturating_mul(2) {
-                    return Some(self.limit_error(lexis::TOO_BIG));
-                }
+        self.line_start |= newline;
+        self.input.advance(run);
+        if self.mode == Mode::Quiet && newline {
+            self.begin();
+        } else if self.mode == Mode::Normal && self.grammar.depth() > 0 {
+            self.blank += run;
+            if self.blank > self.limits.bytes.saturating_mul(2) {
+                return Some(self.too_big());
             }
-            Mode::Recover { line_start, .. } => *line_start |= newline,
-            Mode::Quiet if newline => self.begin(),
-            _ => {}
         }
         None
     }
 
-    /// The first byte of a token while recovering: a line that begins with `{` is a new message.
-    fn begin_line_with(&mut self, b: u8) {
-        let anew = match &mut self.mode {
+    /// The first byte of a token.
+    fn first_byte(&mut self, b: u8) -> Option<Frame> {
+        let line_start = mem::take(&mut self.line_start);
+        let anew = match self.mode {
             Mode::Normal => false,
-            Mode::Recover { line_start, .. } => mem::take(line_start) && b == b'{',
+            Mode::Recover(..) => line_start && b == b'{',
             Mode::Quiet => b == b'{',
         };
         if anew {
             self.begin();
         }
+        self.token = if self.mode == Mode::Normal { self.input.seen() } else { 0 };
+        self.lex = match b {
+            b'{' | b'}' | b'[' | b']' | b':' | b',' => {
+                self.input.advance(1);
+                let frame = self.complete(Token::Mark(b));
+                if b == b'{' && line_start && matches!(frame, Some(Frame::Broken(_))) {
+                    // A line that was cut off, and a request behind it, which is not to suffer for it.
+                    self.input.step_back();
+                    self.begin();
+                }
+                return frame;
+            }
+            b'"' | b'\'' => Lex::String { quote: b, escaped: false },
+            b'a'..=b'z' => Lex::Keyword,
+            _ => match Number::start(b) {
+                Some(state) => Lex::Number(state),
+                None => return self.lexical_error(b),
+            },
+        };
+        self.input.advance(1);
+        None
     }
 
     fn string(&mut self, quote: u8) -> Option<Frame> {
-        self.pos += lexis::plain_run(self.window(), quote);
-        if let Some(frame) = self.check_size() {
-            return Some(frame);
+        self.input.advance(lexis::plain_run(self.input.window(), quote).0);
+        let error = self.check_size();
+        if error.is_some() {
+            return error;
         }
-        match self.buf.get(self.pos).copied().filter(|_| self.pos < self.end) {
-            None => None,
-            Some(b) if b == quote => {
-                self.pos += 1;
+        match self.input.byte()? {
+            b if b == quote => {
+                self.input.advance(1);
                 self.complete(Token::String)
             }
-            Some(b'\\') => {
-                self.pos += 1;
+            b'\\' => {
+                self.input.advance(1);
                 self.lex = Lex::String { quote, escaped: true };
                 None
             }
-            Some(_) => self.lexical_error(),
+            b => self.lexical_error(b),
         }
     }
 
     fn number(&mut self, mut state: Number) -> Option<Frame> {
-        while self.pos < self.end {
-            match state.step(self.byte()) {
+        let mut run = 0;
+        let mut end = None;
+        for &b in self.input.window() {
+            match state.step(b) {
                 Step::Next(next) => state = next,
-                Step::End => {
-                    let error = self.check_size();
-                    return if error.is_some() { error } else { self.complete(Token::Number) };
+                step => {
+                    end = Some((step, b));
+                    break;
                 }
-                Step::Bad => return self.lexical_error(),
             }
-            self.pos += 1;
+            run += 1;
         }
+        self.input.advance(run);
         self.lex = Lex::Number(state);
-        self.check_size()
-    }
-
-    fn skip(&mut self) {
-        let window = self.window();
-        let run = window.iter().position(|&b| lexis::ends_skip(b)).unwrap_or(window.len());
-        let blank = window[..run].iter().all(|&b| lexis::is_blank(b));
-        if run < window.len() {
-            self.lex = Lex::Between;
+        let error = self.check_size();
+        if error.is_some() {
+            return error;
         }
-        self.pos += run;
-        if let Mode::Recover { line_start, .. } = &mut self.mode {
-            *line_start &= blank;
+        match end? {
+            (Step::Bad, b) => self.lexical_error(b),
+            _ => self.complete(Token::Number),
         }
     }
 
-    /// The token up to `pos` is complete.
+    /// The token that ends here is complete.
     fn complete(&mut self, token: Token) -> Option<Frame> {
         self.lex = Lex::Between;
         match &mut self.mode {
             Mode::Quiet => return None,
-            Mode::Recover { balance, .. } => {
-                if let Token::Mark(mark) = token {
-                    balance.count(mark);
-                }
+            Mode::Recover(balance, _) => {
+                balance.count(token);
                 if balance.is_over() {
                     self.begin();
                 }
@@ -394,10 +341,10 @@ impl Framer {
             }
             Mode::Normal => {}
         }
-        let text = self.token_text();
-        let (len, opens) = (text.len(), matches!(token, Token::Mark(b'{' | b'[')));
+        let text = self.input.text(self.token);
         self.tokens += 1;
-        self.size += len;
+        self.size += text.len();
+        let opens = matches!(token, Token::Mark(b'{' | b'['));
         let done = if self.size >= self.limits.bytes {
             Err(Error::generic(lexis::TOO_BIG))
         } else if self.tokens > self.limits.tokens {
@@ -405,118 +352,81 @@ impl Framer {
         } else if opens && self.grammar.depth() >= self.limits.depth {
             Err(Error::generic(lexis::TOO_DEEP))
         } else {
-            let word = self.buf.get(self.start + self.token..self.pos).unwrap_or_default();
-            self.grammar.feed(token, word)
+            self.grammar.feed(token, text)
         };
         match done {
             Ok(false) => None,
             Ok(true) => {
-                let document = self.take_document();
+                let document = self.input.take_document();
                 self.begin();
                 Some(Frame::Document(document))
             }
             Err(error) => {
                 let mut balance = self.grammar.balance();
-                if let Token::Mark(mark) = token {
-                    balance.count(mark);
-                }
-                self.recover(balance, Cause::Grammar, false);
+                balance.count(token);
+                self.recover(balance, Cause::Grammar);
                 Some(Frame::Broken(error))
             }
         }
     }
 
-    /// Nothing more is kept of this message.
-    fn recover(&mut self, balance: Balance, cause: Cause, line_start: bool) {
+    /// Throws away the rest of a message of which this much is open.
+    fn recover(&mut self, balance: Balance, cause: Cause) {
         self.begin();
         if !balance.is_over() {
-            self.mode = Mode::Recover { balance, cause, line_start };
+            self.mode = Mode::Recover(balance, cause);
         }
     }
 
     /// A token that is too big is not read to its end first.
     fn check_size(&mut self) -> Option<Frame> {
-        let in_token = self.pos - self.start - self.token;
-        if self.mode != Mode::Normal || self.size + in_token < self.limits.bytes {
-            return None;
-        }
-        Some(self.limit_error(lexis::TOO_BIG))
+        let too_big = self.mode == Mode::Normal && self.size + self.input.seen() - self.token >= self.limits.bytes;
+        too_big.then(|| self.too_big())
     }
 
-    /// Beyond a limit in the middle of a token or between two: whether the message is over is seen at the next one.
-    fn limit_error(&mut self, text: &'static str) -> Frame {
+    /// In the middle of a token or between two: whether the message is over is seen at the end of the next one.
+    fn too_big(&mut self) -> Frame {
         let balance = self.grammar.balance();
         self.begin();
-        self.mode = Mode::Recover { balance, cause: Cause::Grammar, line_start: false };
-        Frame::Broken(Error::generic(text))
+        self.mode = Mode::Recover(balance, Cause::Grammar);
+        Frame::Broken(Error::generic(lexis::TOO_BIG))
     }
 
-    /// The byte at `pos` fits no token.
-    fn lexical_error(&mut self) -> Option<Frame> {
-        let b = self.byte();
-        let text = match self.lex {
-            // Never what is inside a string: it may be secret.
-            Lex::String { .. } => self.pos..self.pos + 1,
-            _ if self.mode == Mode::Normal => self.start + self.token..self.pos + 1,
-            _ => self.pos..self.pos + 1,
-        };
-        let error =
-            (self.mode == Mode::Normal && b != 0xff).then(|| lexis::stray(self.buf.get(text).unwrap_or_default()));
-        let balance = self.grammar.balance();
-        self.pos += 1;
-        self.lex = Lex::Skip;
+    /// The next byte, `b`, fits no token.
+    fn lexical_error(&mut self, b: u8) -> Option<Frame> {
+        self.input.advance(1);
+        self.line_start = b == b'\n';
+        let in_string = matches!(mem::replace(&mut self.lex, Lex::Skip), Lex::String { .. });
         if b == 0xff {
             self.begin();
             return Some(Frame::Resync);
         }
-        match self.mode {
-            Mode::Normal if self.grammar.depth() == 0 => self.begin(),
-            Mode::Quiet if b == b'\n' => self.begin(),
-            Mode::Quiet => {}
-            _ if lexis::is_break(b) => self.go_quiet(),
-            Mode::Recover { cause: Cause::Grammar, .. } if b != b'\n' => self.go_quiet(),
-            Mode::Normal => self.recover_at(b, balance, Cause::Lexical),
-            Mode::Recover { balance, cause, .. } => self.recover_at(b, balance, cause),
+        let (balance, cause, frame) = match self.mode {
+            Mode::Normal => {
+                // Never what is inside a string: it may be secret.
+                let text = if in_string { &[b] } else { self.input.text(self.token) };
+                (self.grammar.balance(), Cause::Lexical, Some(Frame::Broken(lexis::stray(text))))
+            }
+            Mode::Recover(balance, cause) => (balance, cause, None),
+            Mode::Quiet => {
+                if b == b'\n' {
+                    self.begin();
+                }
+                return None;
+            }
+        };
+        let abandoned = lexis::is_break(b) || (cause == Cause::Grammar && b != b'\n');
+        if self.mode == Mode::Normal && self.grammar.depth() == 0 {
+            self.begin();
+        } else if abandoned {
+            self.begin();
+            self.mode = Mode::Quiet;
+        } else {
+            // A bracket that ended a number wrongly still is a bracket.
+            let mut balance = balance;
+            balance.count(Token::Mark(b));
+            self.recover(balance, cause);
         }
-        error.map(Frame::Broken)
-    }
-
-    /// A bracket that ended a number wrongly still is a bracket.
-    fn recover_at(&mut self, b: u8, mut balance: Balance, cause: Cause) {
-        balance.count(b);
-        self.recover(balance, cause, b == b'\n');
-    }
-
-    fn go_quiet(&mut self) {
-        self.begin();
-        self.mode = Mode::Quiet;
-    }
-
-    /// The message is `start..pos`. A large one goes with the buffer it stands in, and the input behind it moves.
-    fn take_document(&mut self) -> Document {
-        let behind = self.end - self.pos;
-        if self.pos - self.start < TAKE_OVER.max(behind) {
-            let bytes = self.buf.get(self.start..self.pos).unwrap_or_default().to_vec();
-            return Document { bytes, start: 0 };
-        }
-        let tail = self.buf.get(self.pos..self.end).unwrap_or_default().to_vec();
-        let mut bytes = mem::replace(&mut self.buf, tail);
-        bytes.truncate(self.pos);
-        let document = Document { bytes, start: self.start };
-        (self.start, self.pos, self.end) = (0, 0, behind);
-        document
-    }
-
-    fn byte(&self) -> u8 {
-        self.buf.get(self.pos).copied().unwrap_or_default()
-    }
-
-    /// Input that has not been looked at.
-    fn window(&self) -> &[u8] {
-        self.buf.get(self.pos..self.end).unwrap_or_default()
-    }
-
-    fn token_text(&self) -> &[u8] {
-        self.buf.get(self.start + self.token..self.pos).unwrap_or_default()
+        frame
     }
 }

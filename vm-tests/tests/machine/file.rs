@@ -65,3 +65,13 @@ pub(crate) fn a_file_written_by_the_host_has_its_sha256_in_the_guest(guest: &mut
     assert_eq!(seen.split(' ').next(), Some(hash(&bytes).as_str()));
     guest.machine.shell.run("rm /mnt/ext4/written");
 }
+
+pub(crate) fn a_file_of_the_guest_has_its_sha256_at_the_host(guest: &mut Guest) {
+    let script = "dd if=/dev/urandom of=/mnt/ext4/read bs=1021 count=1500 2>/dev/null; sha256sum </mnt/ext4/read";
+    let there = guest.machine.shell.run(script);
+    let mut agent = guest.machine.agent();
+    let bytes = read(&mut agent, "/mnt/ext4/read", 300_000);
+    assert_eq!(bytes.len(), 1500 * 1021);
+    assert_eq!(there.split(' ').next(), Some(hash(&bytes).as_str()));
+    guest.machine.shell.run("rm /mnt/ext4/read");
+}

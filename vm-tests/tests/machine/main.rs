@@ -6,7 +6,13 @@ use std::rc::Rc;
 use vm_tests::harness::{self, Fixture};
 use vm_tests::{Image, Machine, Spec, cases};
 
+mod connection;
 mod file;
+mod freeze;
+mod network;
+mod ports;
+mod power;
+mod trim;
 
 /// The machine that the cases share, and the image that the next one boots.
 #[derive(Debug)]
@@ -36,5 +42,28 @@ impl Fixture for Guest {
 }
 
 fn main() -> ExitCode {
-    harness::run::<Guest>(cases![file::a_file_written_by_the_host_has_its_sha256_in_the_guest,])
+    harness::run::<Guest>(cases![
+        file::a_file_written_by_the_host_has_its_sha256_in_the_guest,
+        file::a_file_of_the_guest_has_its_sha256_at_the_host,
+        network::the_interfaces_are_those_of_qemus_command_line,
+        freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,
+        freeze::an_agent_killed_while_frozen_and_started_again_thaws,
+        trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
+        trim::fstrim_shrinks_the_map_of_a_simulated_disk_back_to_metadata,
+        connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,
+        connection::a_host_that_goes_before_its_reply_leaves_none_behind,
+        connection::a_host_that_does_not_read_costs_little_and_gets_every_reply_later,
+        connection::an_agent_without_a_host_is_never_woken,
+        connection::an_agent_with_a_silent_host_is_never_woken,
+        ports::an_isa_serial_line_carries_everything,
+        ports::without_retry_path_a_missing_port_is_one_clear_error,
+        ports::a_port_may_come_late_go_and_come_back,
+        power::suspend_ram_sleeps_until_the_host_wakes_it,
+        power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
+        power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
+        power::shutdown_mode_reboot_resets_the_machine,
+        // These two leave no machine behind.
+        power::shutdown_mode_powerdown_turns_the_machine_off,
+        power::shutdown_mode_halt_stops_the_processors,
+    ])
 }

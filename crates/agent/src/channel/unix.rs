@@ -20,19 +20,23 @@ pub(super) const BACKLOG: i32 = 64;
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    inode: Option<(u64, u64)>,
+    identity: Option<Identity>,
 }
+
+/// Tells one file of a name from the next. Device and inode do not: the number is used again at once.
+type Identity = (u64, u64, i64, i64);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.inode.is_some() && inode(&self.path) == self.inode {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+fn identity(path: &Path) -> Option<Identity> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// Listens at `path`. A socket that nobody listens at any more is replaced; one that is in use is left alone.
@@ -54,7 +58,7 @@ pub fn listen(path: &Path) -> Result<(OwnedFd, SocketFile)> {
     rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).context(failed)?;
     rustix::net::bind(&fd, &address).context(failed)?;
     rustix::net::listen(&fd, BACKLOG).context(|| format!("Failed to listen on {}", path.display()))?;
-    Ok((fd, SocketFile { path: path.to_owned(), inode: inode(path) }))
+    Ok((fd, SocketFile { path: path.to_owned(), identity: identity(path) }))
 }
 
 fn make_room(path: &Path) -> Result<()> {

@@ -8,6 +8,7 @@ pub mod power;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use qga_proto::Command;
 use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
@@ -18,7 +19,6 @@ use qga_proto::types::file::{
 use qga_proto::types::fsfreeze::{GuestFsfreezeFreeze, GuestFsfreezeStatus, GuestFsfreezeThaw, GuestFstrim};
 use qga_proto::types::network::GuestNetworkGetInterfaces;
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
-use qga_proto::Command;
 
 use crate::state::State;
 

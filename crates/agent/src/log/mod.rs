@@ -46,7 +46,12 @@ pub struct Options {
 /// # Errors
 /// The file cannot be opened: `unable to open specified log file <file>: <reason>`.
 pub fn init(options: Options) -> Result<(), String> {
-    let sink = Sink::new(options, Output::stderr(), Syslog::new(Path::new("/dev/log")))?;
+    let mut stderr = Output::stderr();
+    // On a disk this would wait for the thaw.
+    if options.frozen && !stderr.is_disk_file() {
+        stderr.write(SystemTime::now(), Level::Warn, "file systems are frozen, logging is off until they are thawed");
+    }
+    let sink = Sink::new(options, stderr, Syslog::new(Path::new("/dev/log")))?;
     let level = sink.max_level();
     if SINK.set(sink).is_ok() {
         if let Some(sink) = SINK.get() {
@@ -79,14 +84,10 @@ pub fn reopen() {
     }
 }
 
-/// Has a new look at standard error, which was replaced.
-pub(crate) fn stderr_replaced() {
+/// Standard error is `/dev/null` from now on: what went there goes to the system log instead.
+pub(crate) fn stderr_is_gone() {
     if let Some(sink) = SINK.get() {
-        if let Some(mut inner) = sink.turn() {
-            if inner.logfile.is_none() {
-                inner.output = Some(Output::stderr());
-            }
-        }
+        sink.stderr_is_gone(Output::stderr());
     }
 }
 
@@ -107,6 +108,8 @@ struct Inner {
     reopen: bool,
     output: Option<Output>,
     syslog: Syslog,
+    /// Every line is for the system log, and not only the audit lines.
+    all_to_syslog: bool,
 }
 
 impl Inner {
@@ -123,7 +126,7 @@ impl Inner {
 impl Sink {
     fn new(options: Options, stderr: Output, syslog: Syslog) -> Result<Self, String> {
         let output = options.logfile.is_none().then_some(stderr);
-        let mut inner = Inner { logfile: options.logfile, reopen: false, output, syslog };
+        let mut inner = Inner { logfile: options.logfile, reopen: false, output, syslog, all_to_syslog: false };
         if !options.frozen {
             inner.open()?;
         }
@@ -174,7 +177,7 @@ impl Sink {
             return;
         };
         let text = line::printable(text);
-        let in_syslog = audit && inner.syslog.send(now, level, &text);
+        let in_syslog = (audit || inner.all_to_syslog) && inner.syslog.send(now, level, &text);
         // An audit line that the system log did not take must not vanish.
         if audit && in_syslog && !self.verbose {
             return;
@@ -186,6 +189,15 @@ impl Sink {
         }
         if !output.write(now, level, &text) {
             self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn stderr_is_gone(&self, now: Output) {
+        if let Some(mut inner) = self.turn() {
+            if inner.logfile.is_none() {
+                inner.output = Some(now);
+                inner.all_to_syslog = true;
+            }
         }
     }
 

@@ -76,6 +76,19 @@ impl Output {
         }
     }
 
+    /// Whether writing may have to wait for a disk.
+    pub(super) fn is_disk_file(&self) -> bool {
+        let fd = self.fd();
+        fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.fd {
+            Target::Stderr => rustix::stdio::stderr(),
+            Target::Own(fd) => fd.as_fd(),
+        }
+    }
+
     /// Writes a line, whose text is printable. False if it is lost.
     pub(super) fn write(&mut self, now: SystemTime, level: Level, text: &str) -> bool {
         if !self.rest.is_empty() && !self.write_rest() {
@@ -101,10 +114,7 @@ impl Output {
     }
 
     fn write_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        let fd = match &self.fd {
-            Target::Stderr => rustix::stdio::stderr(),
-            Target::Own(fd) => fd.as_fd(),
-        };
+        let fd = self.fd();
         rustix::io::retry_on_intr(|| match self.way {
             Way::Write => rustix::io::write(fd, bytes),
             Way::Send => rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),

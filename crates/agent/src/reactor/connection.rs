@@ -1,6 +1,6 @@
 //! One descriptor and the conversation on it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -16,6 +16,13 @@ const READ_LARGE: usize = 256 << 10;
 
 /// Bytes read from one host before the others get their turn.
 const TURN: usize = 1 << 20;
+
+/// Bytes that came so shortly before a port reports that its host is gone may be those of the next host: they travel
+/// beside the kernel's announcements of hosts coming and going, and overtake them.
+const OVERTAKING: Duration = Duration::from_millis(100);
+
+/// How long the announcement of that next host is waited for.
+const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// What has become of a connection.
 #[derive(Debug)]
@@ -55,6 +62,10 @@ pub(super) struct Connection {
     half_closed: bool,
     /// A host is at the other end of the port.
     attached: bool,
+    /// When bytes last came.
+    last_read: Option<Instant>,
+    /// The port has no host, but bytes that may be the next one's have come: until when it may arrive.
+    arriving: Option<Instant>,
 }
 
 impl Connection {
@@ -68,6 +79,8 @@ impl Connection {
             hangup: false,
             half_closed: false,
             attached: false,
+            last_read: None,
+            arriving: None,
         }
     }
 
@@ -83,6 +96,9 @@ impl Connection {
         self.readable |= event.readable || self.peer != Peer::Client;
         self.writable |= event.writable;
         self.hangup = event.hangup;
+        if !event.hangup {
+            self.arriving = None;
+        }
     }
 
     /// Whether [`Connection::advance`] has something to do without any further event.
@@ -91,10 +107,16 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        [self.session.deadline(), self.arriving].into_iter().flatten().min()
     }
 
     pub(super) fn expire(&mut self, env: &mut Environment<'_>, now: Instant) {
+        if self.arriving.is_some_and(|deadline| deadline <= now) {
+            // The next read finds out whether a host is there.
+            self.readable = true;
+            self.arriving = None;
+            self.last_read = None;
+        }
         if self.session.deadline().is_some_and(|deadline| deadline <= now) {
             self.session.expire(env, now);
             // What it answered is written in this turn.
@@ -111,7 +133,11 @@ impl Connection {
                 match self.read(env) {
                     Ok(Some(count)) => read += count,
                     Ok(None) => return self.end_of_input(),
-                    Err(Errno::AGAIN) => self.readable = false,
+                    Err(Errno::AGAIN) => {
+                        // A port says so only while it has a host.
+                        self.readable = false;
+                        self.arriving = None;
+                    }
                     Err(Errno::INTR) => {}
                     Err(errno) => return Fate::Lost(errno),
                 }
@@ -151,8 +177,10 @@ impl Connection {
         if count < asked && self.peer == Peer::Client {
             self.readable = false;
         }
+        let now = Instant::now();
         self.attached = true;
-        self.session.advance(env, Instant::now());
+        self.last_read = Some(now);
+        self.session.advance(env, now);
         Ok(Some(count))
     }
 
@@ -162,6 +190,13 @@ impl Connection {
             Peer::Terminal => Fate::Lost(Errno::IO),
             Peer::VirtioPort => {
                 self.hangup = false;
+                let now = Instant::now();
+                if self.arriving.is_none() && self.last_read.is_some_and(|at| now - at < OVERTAKING) {
+                    self.arriving = Some(now + ARRIVAL);
+                }
+                if self.arriving.is_some() {
+                    return Fate::Goes;
+                }
                 // Without a host each event says so again; only the first is news.
                 if std::mem::take(&mut self.attached) { Fate::HostLeft } else { Fate::Goes }
             }

@@ -124,7 +124,7 @@ impl Session {
         &mut self.output
     }
 
-    /// Whether replies wait to be written.
+    /// Whether replies wait for the host.
     pub fn has_output(&self) -> bool {
         self.output.pending() > 0
     }

@@ -12,14 +12,16 @@ use std::time::{Duration, Instant};
 
 use qemu_ga::commands::fsfreeze::trim::trim_all;
 use qemu_ga::persist::FrozenMarker;
+use qemu_ga::platform::linux::fsfreeze::Handle;
 use qemu_ga::platform::linux::root::Root;
-use qemu_ga::state::freeze::{Freeze, System, World};
+use qemu_ga::state::freeze::{Freeze, HookPhase, System, World};
+use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::{FsfreezeStatus, FstrimPath};
+use rustix::io;
 use stage::{Stage, make, on_stage, run};
 
 fn marker(stage: &Stage) -> FrozenMarker {
-    let _ = stage;
-    FrozenMarker::default()
+    FrozenMarker::new(&stage.outside(""), &Root::default()).unwrap()
 }
 
 /// A hook that writes down what it is told.
@@ -207,6 +209,61 @@ fn an_image_is_frozen_before_the_file_system_that_holds_it_wherever_that_is_moun
     });
 }
 
+/// This machine, with the order of freezing turned round: what an agent without knowledge of the order would do.
+struct OuterFirst<'a>(System<'a>);
+
+impl World for OuterFirst<'_> {
+    fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
+        let mut handles = self.0.open(only)?;
+        handles.reverse();
+        Ok(handles)
+    }
+    fn freeze(&self, handle: &Handle) -> io::Result<bool> {
+        self.0.freeze(handle)
+    }
+    fn thaw(&self, handle: &Handle) -> io::Result<bool> {
+        self.0.thaw(handle)
+    }
+    fn thaw_adopted(&self) -> Result<i64> {
+        self.0.thaw_adopted()
+    }
+    fn hook(&self, phase: HookPhase) -> Result<()> {
+        self.0.hook(phase)
+    }
+    fn arm(&self, handles: &[Handle]) {
+        self.0.arm(handles);
+    }
+    fn disarm(&self) {
+        self.0.disarm();
+    }
+}
+
+#[test]
+fn a_freeze_that_hangs_in_the_kernel_is_freed_by_a_thaw() {
+    on_stage("a_freeze_that_hangs_in_the_kernel_is_freed_by_a_thaw", |stage| {
+        stage.new_mount("outer.xfs", "/mnt/outer");
+        let inner = stage.path("/mnt/outer/inner.ext4");
+        make(&inner);
+        stage.mount(&inner, "/mnt/inner", "");
+        let root = stage.root();
+        let marker = marker(stage);
+        let world = OuterFirst(System { root: &root, hook: None, marker: &marker });
+        let freeze = Freeze::default();
+        fs::write(stage.path("/mnt/inner/dirty"), vec![7; 4 << 20]).unwrap();
+        thread::scope(|scope| {
+            let freezing = scope.spawn(|| freeze.freeze(&world, None));
+            wait_until(|| freeze.is_frozen());
+            thread::sleep(Duration::from_secs(1));
+            assert!(!freezing.is_finished(), "the inner one waits for the outer one");
+            assert_eq!(freeze.thaw(&world), Ok(1));
+            let error = freezing.join().unwrap().unwrap_err();
+            assert_eq!(error.desc, "freezing was called off by guest-fsfreeze-thaw");
+        });
+        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+        assert_eq!(stage.frozen(), [false, false]);
+    });
+}
+
 #[test]
 fn covered_file_systems_that_no_path_leads_to_are_left_out() {
     on_stage("covered_file_systems_that_no_path_leads_to_are_left_out", |stage| {
@@ -287,13 +344,43 @@ fn a_restarted_agent_thaws_what_the_one_before_has_frozen() {
         let system = System { root: &root, hook: Some(&hook), marker: &marker };
         assert_eq!(Freeze::default().freeze(&system, Some(&strings(&["/mnt/b", "/mnt/c"]))), Ok(2));
         assert_eq!(stage.frozen(), [false, true, true], "the end of the process thaws nothing");
+        stage.freeze_from_outside(0);
         let freeze = Freeze::default();
-        freeze.adopt();
+        freeze.on_start(&marker);
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
         assert_eq!(freeze.thaw(&system), Ok(2));
-        assert_eq!(stage.frozen(), [false; 3]);
+        assert_eq!(stage.frozen(), [true, false, false], "the marker names what was ours");
+        stage.thaw_from_outside(0);
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
         assert_eq!(hooked(stage), "freeze thaw");
+        assert!(!marker.path().exists());
+    });
+}
+
+#[test]
+fn after_a_c_agent_everything_is_thawed_and_a_marker_of_another_boot_is_removed() {
+    on_stage("after_a_c_agent_everything_is_thawed_and_a_marker_of_another_boot_is_removed", |stage| {
+        stage.new_mount("a.ext4", "/mnt/a");
+        stage.new_mount("b.ext4", "/mnt/b");
+        let root = stage.root();
+        let marker = marker(stage);
+        let system = System { root: &root, hook: None, marker: &marker };
+        fs::write(marker.path(), "").unwrap();
+        stage.freeze_from_outside(1);
+        let freeze = Freeze::default();
+        freeze.on_start(&marker);
+        assert_eq!(freeze.thaw(&system), Ok(1));
+        assert_eq!(stage.frozen(), [false, false]);
+
+        fs::write(marker.path(), "11111111-2222-3333-4444-555555555555\n7:0\n").unwrap();
+        let freeze = Freeze::default();
+        freeze.on_start(&marker);
+        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+        assert!(!marker.path().exists());
+        assert_eq!(freeze.freeze(&system, None), Ok(2));
+        assert!(marker.is_current());
+        assert_eq!(freeze.thaw(&system), Ok(2));
+        assert!(!marker.path().exists());
     });
 }
 
@@ -334,15 +421,19 @@ fn a_file_system_that_cannot_be_opened_is_named_and_nothing_is_frozen() {
     on_stage("a_file_system_that_cannot_be_opened_is_named_and_nothing_is_frozen", |stage| {
         stage.new_mount("a.ext4", "/mnt/a");
         stage.new_mount("b.ext4", "/mnt/b");
-        let root = stage.root_with(|table| table.replace(" /mnt/a ", " /mnt/gone "));
+        let root = stage.root_with(|table| table.replace(" /mnt/a ", " /mnt/gone ").replace(" /mnt/b ", " /mnt/off "));
         let (hook, marker) = (hook(stage), marker(stage));
         let system = System { root: &root, hook: Some(&hook), marker: &marker };
         let freeze = Freeze::default();
         let error = freeze.freeze(&system, None).unwrap_err();
+        let all =
+            "failed to open /mnt/off: No such file or directory; failed to open /mnt/gone: No such file or directory";
+        assert_eq!(error.desc, all);
+        let error = freeze.freeze(&system, Some(&strings(&["/mnt/gone"]))).unwrap_err();
         assert_eq!(error.desc, "failed to open /mnt/gone: No such file or directory");
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
         assert_eq!(stage.frozen(), [false, false]);
-        assert_eq!(hooked(stage), "freeze thaw");
+        assert_eq!(hooked(stage), "freeze thaw freeze thaw");
         let paths = trim_all(&root, 0).unwrap().paths;
         assert_eq!(paths[1].path, "/mnt/gone");
         assert_eq!(paths[1].error.as_deref(), Some("failed to open: No such file or directory"));

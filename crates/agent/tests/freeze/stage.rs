@@ -28,7 +28,7 @@ const INSIDE: &str = "QGA_TEST_FREEZE_STAGE";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the test called `name` on a stage, in a process of its own.
-pub fn on_stage(name: &str, test: impl FnOnce(&mut Stage)) {
+pub(crate) fn on_stage(name: &str, test: impl FnOnce(&mut Stage)) {
     if env::var_os(INSIDE).is_some_and(|inside| inside == name) {
         test(&mut Stage::new());
         return;
@@ -61,7 +61,7 @@ pub fn on_stage(name: &str, test: impl FnOnce(&mut Stage)) {
 }
 
 /// The directory, what is mounted below it, and the watchdog.
-pub struct Stage {
+pub(crate) struct Stage {
     top: PathBuf,
     /// Open directories of the file systems, by which they can be thawed even when they are covered.
     held: Vec<OwnedFd>,
@@ -83,36 +83,36 @@ impl Stage {
     }
 
     /// Where a path of the guest is here.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.top.join("root").join(path.trim_start_matches('/'))
     }
 
     /// A place outside of all file systems that are frozen.
-    pub fn outside(&self, name: &str) -> PathBuf {
+    pub(crate) fn outside(&self, name: &str) -> PathBuf {
         self.top.join(name)
     }
 
     /// Makes a file system in a new image; its name ends in the type: `a.ext4`.
-    pub fn image(&self, name: &str) -> PathBuf {
+    pub(crate) fn image(&self, name: &str) -> PathBuf {
         let image = self.top.join("images").join(name);
         make(&image);
         image
     }
 
     /// Mounts an image on a new loop device.
-    pub fn mount(&mut self, image: &Path, point: &str, options: &str) {
+    pub(crate) fn mount(&mut self, image: &Path, point: &str, options: &str) {
         let options = if options.is_empty() { "loop".to_owned() } else { format!("loop,{options}") };
         self.attach(&["-o", &options, image.to_str().unwrap()], point);
     }
 
     /// Makes and mounts a file system.
-    pub fn new_mount(&mut self, name: &str, point: &str) {
+    pub(crate) fn new_mount(&mut self, name: &str, point: &str) {
         let image = self.image(name);
         self.mount(&image, point, "");
     }
 
     /// Mounts a directory or file of the stage at a second place.
-    pub fn bind(&mut self, from: &str, to: &str) {
+    pub(crate) fn bind(&mut self, from: &str, to: &str) {
         let from = self.path(from);
         if !from.is_dir() {
             File::create(self.path(to)).unwrap();
@@ -121,7 +121,7 @@ impl Stage {
     }
 
     /// Mounts an empty tmpfs.
-    pub fn tmpfs(&mut self, point: &str) {
+    pub(crate) fn tmpfs(&mut self, point: &str) {
         self.attach(&["-t", "tmpfs", "none"], point);
     }
 
@@ -139,17 +139,17 @@ impl Stage {
     }
 
     /// Takes a mount out of the tree; it lives on while something uses it.
-    pub fn detach(&self, point: &str) {
+    pub(crate) fn detach(&self, point: &str) {
         run("umount", &["-l", self.path(point).to_str().unwrap()]);
     }
 
     /// Writes the mount table anew, and starts the watchdog. To be called when all is mounted.
-    pub fn root(&mut self) -> Root {
+    pub(crate) fn root(&mut self) -> Root {
         self.root_with(|table| table)
     }
 
     /// The same with a table that is changed on the way.
-    pub fn root_with(&mut self, change: impl FnOnce(String) -> String) -> Root {
+    pub(crate) fn root_with(&mut self, change: impl FnOnce(String) -> String) -> Root {
         let prefix = self.top.join("root");
         let mut table = String::new();
         for line in fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
@@ -189,17 +189,17 @@ impl Stage {
     }
 
     /// Which of the held file systems are frozen, in the order of mounting.
-    pub fn frozen(&self) -> Vec<bool> {
-        self.held.iter().map(|fd| is_frozen(fd)).collect()
+    pub(crate) fn frozen(&self) -> Vec<bool> {
+        self.held.iter().map(is_frozen).collect()
     }
 
     /// Freezes one as another program would.
-    pub fn freeze_from_outside(&self, held: usize) {
+    pub(crate) fn freeze_from_outside(&self, held: usize) {
         ffi::fifreeze(self.held[held].as_fd()).unwrap();
     }
 
     /// Thaws one as another program would.
-    pub fn thaw_from_outside(&self, held: usize) {
+    pub(crate) fn thaw_from_outside(&self, held: usize) {
         ffi::fithaw(self.held[held].as_fd()).unwrap();
     }
 }
@@ -237,7 +237,7 @@ fn is_frozen(fd: &OwnedFd) -> bool {
 }
 
 /// Makes a file system in a sparse file.
-pub fn make(image: &Path) {
+pub(crate) fn make(image: &Path) {
     let kind = image.extension().unwrap().to_str().unwrap();
     let size = if kind == "ext4" { 32 << 20 } else { 320 << 20 };
     File::create(image).unwrap().set_len(size).unwrap();
@@ -245,7 +245,7 @@ pub fn make(image: &Path) {
 }
 
 /// Runs a program that has to succeed.
-pub fn run(program: &str, args: &[&str]) {
+pub(crate) fn run(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -117,12 +117,12 @@ pub(super) struct Balance {
 }
 
 impl Balance {
-    pub(super) fn count(&mut self, mark: u8) {
-        match mark {
-            b'{' => self.braces += 1,
-            b'}' => self.braces -= 1,
-            b'[' => self.brackets += 1,
-            b']' => self.brackets -= 1,
+    pub(super) fn count(&mut self, token: Token) {
+        match token {
+            Token::Mark(b'{') => self.braces += 1,
+            Token::Mark(b'}') => self.braces -= 1,
+            Token::Mark(b'[') => self.brackets += 1,
+            Token::Mark(b']') => self.brackets -= 1,
             _ => {}
         }
     }

@@ -39,19 +39,23 @@ pub(crate) fn is_break(b: u8) -> bool {
     b == 0xfe || (b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r'))
 }
 
-/// How many bytes at the front belong to a string and mean themselves: no quote of this kind, no backslash.
-pub(crate) fn plain_run(bytes: &[u8], quote: u8) -> usize {
-    let special = |b: u8| (b < 0x20) | (b >= 0xfe) | (b == quote) | (b == b'\\');
+/// How many bytes at the front belong to a string and mean themselves: no quote of this kind, no backslash. And
+/// whether all of them are ASCII.
+pub(crate) fn plain_run(bytes: &[u8], quote: u8) -> (usize, bool) {
+    let special = |b: u8| !in_string(b) | (b == quote) | (b == b'\\');
     let mut rest = bytes;
+    let mut bits = 0;
     // A block at a time: without a branch in the inner loop the compiler uses vector instructions.
     while let Some((block, tail)) = rest.split_first_chunk::<64>() {
         if block.iter().fold(false, |found, &b| found | special(b)) {
             break;
         }
+        bits |= block.iter().fold(0, |bits, &b| bits | b);
         rest = tail;
     }
-    let done = bytes.len() - rest.len();
-    done + rest.iter().position(|&b| special(b)).unwrap_or(rest.len())
+    let last = rest.iter().position(|&b| special(b)).unwrap_or(rest.len());
+    bits |= rest[..last].iter().fold(0, |bits, &b| bits | b);
+    (bytes.len() - rest.len() + last, bits < 0x80)
 }
 
 /// The error for bytes that fit no token. Shown up to the first NUL; what is no UTF-8 as U+FFFD.

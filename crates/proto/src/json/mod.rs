@@ -1,4 +1,4 @@
-//! QEMU's dialect of JSON: [`read`] borrows from the message, [`write`] makes QEMU's output form.
+//! QEMU's dialect of JSON: [`read()`] borrows from the message, [`write()`] makes QEMU's output form.
 //!
 //! The dialect differs from RFC 8259 in a few places: strings may stand in single quotes, `\'` is an escape, a NUL
 //! character may be sent as the bytes C0 80, noncharacters are refused, and no key may occur twice in an object.

@@ -182,8 +182,11 @@ impl<'a> Reader<'a> {
     fn string(&mut self, rest: &'a [u8], quote: u8) -> Result<Cow<'a, str>> {
         let mut len = 0;
         let mut escapes = false;
+        let mut all_ascii = true;
         loop {
-            len += lexis::plain_run(&rest[len..], quote);
+            let (run, ascii) = lexis::plain_run(&rest[len..], quote);
+            len += run;
+            all_ascii &= ascii;
             match rest.get(len) {
                 None => return Err(Error::parse("premature end of string")),
                 Some(&b) if b == quote => break,
@@ -197,7 +200,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.pos += len + 2;
-        if escapes { unescape(rest, len).map(Cow::Owned) } else { decode_utf8(&rest[..len]) }
+        if escapes { unescape(rest, len).map(Cow::Owned) } else { decode_utf8(&rest[..len], all_ascii) }
     }
 }
 
@@ -207,13 +210,13 @@ fn unescape(rest: &[u8], len: usize) -> Result<String> {
     let mut out = String::with_capacity(len);
     let mut pos = 0;
     while let Some(run) = memchr::memchr(b'\\', &text[pos..]) {
-        out.push_str(&decode_utf8(&text[pos..pos + run])?);
+        out.push_str(&decode_utf8(&text[pos..pos + run], false)?);
         pos += run;
         let (c, used) = escape(&rest[pos..=len], text.get(pos + 1).copied())?;
         out.push(c);
         pos += used;
     }
-    out.push_str(&decode_utf8(&text[pos..])?);
+    out.push_str(&decode_utf8(&text[pos..], false)?);
     Ok(out)
 }
 
@@ -264,11 +267,11 @@ fn is_noncharacter(c: char) -> bool {
     (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
 }
 
-/// UTF-8 in which a NUL character may be written C0 80.
-fn decode_utf8(bytes: &[u8]) -> Result<Cow<'_, str>> {
+/// UTF-8 in which a NUL character may be written C0 80; `ascii` if it is known to be nothing more than that.
+fn decode_utf8(bytes: &[u8], ascii: bool) -> Result<Cow<'_, str>> {
     let invalid = || Error::parse("invalid UTF-8 sequence in string");
     match std::str::from_utf8(bytes) {
-        Ok(text) if text.is_ascii() || !text.chars().any(is_noncharacter) => Ok(Cow::Borrowed(text)),
+        Ok(text) if ascii || text.is_ascii() || !text.chars().any(is_noncharacter) => Ok(Cow::Borrowed(text)),
         Ok(_) => Err(invalid()),
         Err(_) => {
             // C0 occurs in no valid sequence, so the pieces between are whole.
@@ -284,3 +287,6 @@ fn decode_utf8(bytes: &[u8]) -> Result<Cow<'_, str>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

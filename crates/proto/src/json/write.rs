@@ -76,7 +76,7 @@ pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
 
 /// How many bytes at the front need no escape.
 fn plain_run(bytes: &[u8]) -> usize {
-    let special = |b: u8| (b < 0x20) | (b > 0x7e) | (b == b'"') | (b == b'\\');
+    let special = |b: u8| !(0x20..=0x7e).contains(&b) | (b == b'"') | (b == b'\\');
     let mut rest = bytes;
     // A block at a time: without a branch in the inner loop the compiler uses vector instructions.
     while let Some((block, tail)) = rest.split_first_chunk::<32>() {
@@ -488,3 +488,6 @@ impl ser::SerializeStructVariant for Members<'_> {
         self.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

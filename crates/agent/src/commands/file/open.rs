@@ -11,8 +11,7 @@ impl Handler for GuestFileOpen {
         let path = args.path.as_ref();
         let name = args.mode.as_deref().unwrap_or("r");
         log::info!(target: "audit", "guest-file-open called, filepath: {path}, mode: {name}");
-        let mode =
-            OpenMode::parse(name).ok_or_else(|| Error::generic(format!("invalid file open mode '{name}'")))?;
+        let mode = OpenMode::parse(name).ok_or_else(|| Error::generic(format!("invalid file open mode '{name}'")))?;
         cx.state.files.check_room()?;
         let file = OpenFile::open(path, mode, name)?;
         // The number comes last: a host that only tries out what is there uses none up.

@@ -35,7 +35,10 @@ fn trim(root: &Root, table: &Table, system: &FileSystem, minimum: i64) -> Fstrim
     let handle = match fsfreeze::open(root, table, system) {
         Ok(handle) => handle,
         Err(OpenError::Unreachable) => {
-            return failed(system.point(), Some("failed to open: no path leads to it, other mounts cover its own".into()));
+            return failed(
+                system.point(),
+                Some("failed to open: no path leads to it, other mounts cover its own".into()),
+            );
         }
         Err(OpenError::Failed { point, errno }) => {
             return failed(&point, Some(format!("failed to open: {}", errno.errno_text())));

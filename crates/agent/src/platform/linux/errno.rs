@@ -49,6 +49,9 @@ mod tests {
         assert_eq!(Errno::NOENT.errno_text(), "No such file or directory");
         assert_eq!(io::Error::from_raw_os_error(13).errno_text(), "Permission denied");
         let failed: Result<(), Errno> = Err(Errno::IO);
-        assert_eq!(failed.context(|| "failed to freeze /a".into()).unwrap_err().desc, "failed to freeze /a: Input/output error");
+        assert_eq!(
+            failed.context(|| "failed to freeze /a".into()).unwrap_err().desc,
+            "failed to freeze /a: Input/output error"
+        );
     }
 }

@@ -80,6 +80,13 @@ pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Sends a signal to the calling thread only.
+#[cfg(test)]
+pub(crate) fn raise(signal: i32) {
+    // SAFETY: raise has no memory preconditions.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+}
+
 /// Size of what a signal descriptor gives for each signal; the first four bytes are the signal's number.
 pub const SIGNAL_INFO_SIZE: usize = size_of::<libc::signalfd_siginfo>();
 
@@ -87,7 +94,7 @@ pub const SIGNAL_INFO_SIZE: usize = size_of::<libc::signalfd_siginfo>();
 ///
 /// # Errors
 /// `EBADF` if it is not open, or is one of the standard three.
-pub fn inherited_fd(fd: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn inherited_fd(fd: RawFd) -> io::Result<OwnedFd> {
     if fd <= 2 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }

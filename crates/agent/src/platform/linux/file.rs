@@ -70,10 +70,6 @@ impl OpenFile {
                 return Err(error);
             }
         }
-        if mode.flags.contains(OFlags::APPEND) && !mode.flags.contains(OFlags::RDWR) {
-            // Where the first write will be; files without positions have none.
-            let _ = seek(&opened.file, SeekFrom::End(0));
-        }
         Ok(opened)
     }
 

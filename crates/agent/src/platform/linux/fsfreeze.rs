@@ -16,17 +16,23 @@ use super::root::Root;
 pub struct Handle {
     fd: OwnedFd,
     point: PathBuf,
+    device: Device,
 }
 
 impl Handle {
     /// Wraps what is open already.
-    pub fn new(fd: OwnedFd, point: PathBuf) -> Self {
-        Handle { fd, point }
+    pub fn new(fd: OwnedFd, point: PathBuf, device: Device) -> Self {
+        Handle { fd, point, device }
     }
 
     /// The mount point through which it was opened.
     pub fn point(&self) -> &Path {
         &self.point
+    }
+
+    /// Device number of the file system, as the mount table has it.
+    pub fn device(&self) -> Device {
+        self.device
     }
 }
 
@@ -62,7 +68,7 @@ pub fn open(root: &Root, table: &Table, system: &FileSystem) -> Result<Handle, O
     let mut files = Vec::new();
     for mount in system.mounts.iter().filter(|mount| table.is_reachable(mount)) {
         match open_directory(&root.path(&mount.point)) {
-            Ok(fd) if belongs(root, &fd, system) => return Ok(Handle::new(fd, mount.point.clone())),
+            Ok(fd) if belongs(root, &fd, system) => return Ok(Handle::new(fd, mount.point.clone(), system.device)),
             Ok(_) => {}
             Err(Errno::NOTDIR) => files.push(mount),
             Err(errno) => {
@@ -72,7 +78,9 @@ pub fn open(root: &Root, table: &Table, system: &FileSystem) -> Result<Handle, O
     }
     for mount in files {
         match open_file(&root.path(&mount.point)) {
-            Ok(Some(fd)) if belongs(root, &fd, system) => return Ok(Handle::new(fd, mount.point.clone())),
+            Ok(Some(fd)) if belongs(root, &fd, system) => {
+                return Ok(Handle::new(fd, mount.point.clone(), system.device));
+            }
             Ok(_) => {}
             Err(errno) => {
                 failed.get_or_insert(OpenError::Failed { point: mount.point.clone(), errno });

@@ -23,6 +23,7 @@ use qga_proto::Error;
 use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::FsfreezeStatus;
 
+use crate::persist::FrozenMarker;
 use crate::platform::linux::errno::ErrnoText;
 use crate::platform::linux::fsfreeze::Handle;
 use crate::platform::linux::mountinfo;
@@ -124,6 +125,17 @@ impl Freeze {
         self.frozen.store(true, Ordering::SeqCst);
     }
 
+    /// Looks at the marker of an earlier process, at start: one of this boot is believed, one that came with the disk
+    /// from another boot means nothing and is removed.
+    pub fn on_start(&self, marker: &FrozenMarker) {
+        if marker.is_current() {
+            self.adopt();
+        } else if marker.path().symlink_metadata().is_ok() {
+            log::warn!("{} is of another boot and means nothing; it is removed", marker.path().display());
+            marker.clear();
+        }
+    }
+
     /// What `guest-fsfreeze-status` answers. It waits a little for an operation that is going on, so that it does
     /// not say `thawed` in the middle of a freeze.
     ///
@@ -169,6 +181,10 @@ impl Freeze {
     /// - A freeze does not end: what it had frozen is thawed, and the rest will be when it ends.
     pub fn thaw(&self, world: &dyn World) -> Result<i64> {
         let (turn, early) = self.begin_thaw(world)?;
+        self.finish_thaw(world, turn, early)
+    }
+
+    fn finish_thaw(&self, world: &dyn World, turn: Turn<'_>, early: i64) -> Result<i64> {
         let thawed = self.thaw_all(world);
         let hook = world.hook(HookPhase::Thaw);
         drop(turn);
@@ -183,8 +199,8 @@ impl Freeze {
     /// # Errors
     /// Those of [`thaw`](Self::thaw).
     pub fn thaw_for_exit(&self, world: &dyn World) -> Result<i64> {
-        let freezing = self.lock().working.is_some_and(|working| working.what == Operation::Freeze);
-        if self.is_frozen() || freezing { self.thaw(world) } else { Ok(0) }
+        let (turn, early) = self.begin_thaw(world)?;
+        if self.is_frozen() { self.finish_thaw(world, turn, early) } else { Ok(early) }
     }
 
     fn freeze_all(&self, world: &dyn World, only: Option<&[String]>) -> Result<i64> {
@@ -195,7 +211,7 @@ impl Freeze {
         }
         // From here on the host must thaw, or somebody else must: the place of a guardian.
         self.frozen.store(true, Ordering::SeqCst);
-        world.arm();
+        world.arm(&handles);
         let mut failed = None;
         for handle in handles {
             match world.freeze(&handle) {
@@ -234,7 +250,7 @@ impl Freeze {
     fn thaw_all(&self, world: &dyn World) -> Result<i64> {
         let mut count = self.thaw_held(world)?;
         if self.lock().adopted {
-            count += world.thaw_everything()?;
+            count += world.thaw_adopted()?;
             self.lock().adopted = false;
         }
         let limit = self.patience.thaw;

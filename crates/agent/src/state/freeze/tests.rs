@@ -6,6 +6,7 @@ use std::thread;
 use rustix::io::{self, Errno};
 
 use super::*;
+use crate::platform::linux::mountinfo::Device;
 
 /// A world of four file systems, `/d` on top, that writes down what is done to it.
 #[derive(Default)]
@@ -16,7 +17,7 @@ struct Script {
     open: Option<Error>,
     freeze_hook: Option<Error>,
     thaw_hook: Option<Error>,
-    everything: Option<Error>,
+    adopted: Option<Error>,
     /// Freezing this one tells that it has begun, and ends when told to.
     stuck: Option<(&'static str, Mutex<Sender<()>>, Mutex<Receiver<()>>)>,
 }
@@ -47,7 +48,9 @@ impl World for Script {
             return Err(error.clone());
         }
         let meant = |point: &&str| only.is_none_or(|only| only.iter().any(|asked| asked == point));
-        let handle = |point: &str| Handle::new(File::open("/dev/null").unwrap().into(), point.into());
+        let handle = |point: &str| {
+            Handle::new(File::open("/dev/null").unwrap().into(), point.into(), Device { major: 7, minor: 0 })
+        };
         Ok(POINTS.iter().copied().filter(|point| meant(point)).map(handle).collect())
     }
 
@@ -69,9 +72,9 @@ impl World for Script {
         self.thaw.lock().unwrap().get(point).copied().unwrap_or(Ok(true))
     }
 
-    fn thaw_everything(&self) -> Result<i64> {
-        self.note("thaw everything".into());
-        self.everything.clone().map_or(Ok(3), Err)
+    fn thaw_adopted(&self) -> Result<i64> {
+        self.note("thaw adopted".into());
+        self.adopted.clone().map_or(Ok(3), Err)
     }
 
     fn hook(&self, phase: HookPhase) -> Result<()> {
@@ -83,7 +86,8 @@ impl World for Script {
         result.clone().map_or(Ok(()), Err)
     }
 
-    fn arm(&self) {
+    fn arm(&self, handles: &[Handle]) {
+        assert!(!handles.is_empty());
         self.note("arm".into());
     }
 
@@ -224,12 +228,12 @@ fn what_cannot_be_thawed_stays_frozen_for_the_next_try() {
 }
 
 #[test]
-fn an_agent_that_was_restarted_while_frozen_thaws_everything() {
+fn an_agent_that_was_restarted_while_frozen_thaws_what_may_be_left() {
     let (freeze, world) = (Freeze::default(), Script::default());
     freeze.adopt();
     assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
     assert_eq!(freeze.thaw(&world), Ok(3));
-    assert_eq!(world.take(), "thaw everything, disarm, hook thaw");
+    assert_eq!(world.take(), "thaw adopted, disarm, hook thaw");
     assert_eq!(freeze.thaw(&world), Ok(0));
     assert_eq!(world.take(), "hook thaw");
 }
@@ -237,7 +241,7 @@ fn an_agent_that_was_restarted_while_frozen_thaws_everything() {
 #[test]
 fn without_a_mount_table_an_adopted_freeze_stays() {
     let (freeze, world) =
-        (Freeze::default(), Script { everything: Some(Error::generic("no table")), ..Script::default() });
+        (Freeze::default(), Script { adopted: Some(Error::generic("no table")), ..Script::default() });
     freeze.adopt();
     assert_eq!(text(freeze.thaw(&world)), "no table");
     assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
@@ -342,14 +346,14 @@ fn a_freeze_that_was_stuck_on_another_comes_free_by_the_thaw_itself() {
             }
             self.0.thaw(handle)
         }
-        fn thaw_everything(&self) -> Result<i64> {
-            self.0.thaw_everything()
+        fn thaw_adopted(&self) -> Result<i64> {
+            self.0.thaw_adopted()
         }
         fn hook(&self, phase: HookPhase) -> Result<()> {
             self.0.hook(phase)
         }
-        fn arm(&self) {
-            self.0.arm();
+        fn arm(&self, handles: &[Handle]) {
+            self.0.arm(handles);
         }
         fn disarm(&self) {
             self.0.disarm();

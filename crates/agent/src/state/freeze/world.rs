@@ -12,7 +12,7 @@ use crate::platform::linux::child;
 use crate::platform::linux::errno::ErrnoText;
 use crate::platform::linux::fsfreeze::{self, Handle, OpenError};
 use crate::platform::linux::fsorder;
-use crate::platform::linux::mountinfo::{self, FileSystem, Table};
+use crate::platform::linux::mountinfo::{self, Device, FileSystem, Table};
 use crate::platform::linux::root::Root;
 use crate::state::State;
 
@@ -45,12 +45,12 @@ pub trait World {
     fn freeze(&self, handle: &Handle) -> io::Result<bool>;
     /// Thaws one; false where it was not frozen.
     fn thaw(&self, handle: &Handle) -> io::Result<bool>;
-    /// Thaws every file system there is, and returns how many were frozen.
-    fn thaw_everything(&self) -> Result<i64>;
+    /// Thaws whatever an earlier process of the agent may have frozen, and returns how many of them were.
+    fn thaw_adopted(&self) -> Result<i64>;
     /// Tells the administrator's programs.
     fn hook(&self, phase: HookPhase) -> Result<()>;
-    /// Called once, right before the first file system is frozen.
-    fn arm(&self);
+    /// Called once, right before the first of these is frozen.
+    fn arm(&self, handles: &[Handle]);
     /// Called once, right after the last one is thawed.
     fn disarm(&self);
 }
@@ -78,21 +78,25 @@ impl World for System<'_> {
         let table = Table::read(self.root)?;
         let systems = table.file_systems(self.root);
         let mut handles = Vec::with_capacity(systems.len());
+        let mut failed = Vec::new();
         for i in fsorder::inner_first(self.root, &table, &systems) {
             let Some(system) = systems.get(i).filter(|system| is_meant(system, only)) else { continue };
             match fsfreeze::open(self.root, &table, system) {
                 Ok(handle) => handles.push(handle),
                 Err(OpenError::Unreachable) => {
                     let point = mountinfo::text(system.point());
-                    log::warn!("the file system at {point} is not frozen: no path leads to it, other mounts cover its own");
+                    log::warn!(
+                        "the file system at {point} is not frozen: no path leads to it, other mounts cover its own"
+                    );
                 }
                 Err(OpenError::Failed { point, errno }) => {
                     let point = mountinfo::text(&point);
-                    return Err(Error::generic(format!("failed to open {point}: {}", errno.errno_text())));
+                    failed.push(format!("failed to open {point}: {}", errno.errno_text()));
                 }
             }
         }
-        Ok(handles)
+        // All of them in one go, so that not every backup brings up the next one.
+        if failed.is_empty() { Ok(handles) } else { Err(Error::generic(failed.join("; "))) }
     }
 
     fn freeze(&self, handle: &Handle) -> io::Result<bool> {
@@ -103,12 +107,15 @@ impl World for System<'_> {
         fsfreeze::thaw(handle)
     }
 
-    fn thaw_everything(&self) -> Result<i64> {
+    fn thaw_adopted(&self) -> Result<i64> {
         let table = Table::read(self.root)?;
         let systems = table.file_systems(self.root);
+        // The C agent's marker names none.
+        let named = self.marker.devices();
+        let is_named = |device: Device| named.is_empty() || named.contains(&(device.major, device.minor));
         let mut count = 0;
         for i in fsorder::inner_first(self.root, &table, &systems).into_iter().rev() {
-            let Some(system) = systems.get(i) else { continue };
+            let Some(system) = systems.get(i).filter(|system| is_named(system.device)) else { continue };
             // What cannot be opened now could not be opened for freezing either.
             let Ok(handle) = fsfreeze::open(self.root, &table, system) else { continue };
             match fsfreeze::thaw_fully(&handle) {
@@ -136,15 +143,16 @@ impl World for System<'_> {
         .run()
     }
 
-    fn arm(&self) {
-        self.marker.set();
+    fn arm(&self, handles: &[Handle]) {
+        let devices: Vec<(u32, u32)> = handles.iter().map(|h| (h.device().major, h.device().minor)).collect();
+        self.marker.set_for(&devices);
         // The log may lie on what is about to be frozen: a line would block the thread that writes it.
         crate::log::mute();
     }
 
     fn disarm(&self) {
-        self.marker.clear();
         crate::log::unmute();
+        self.marker.clear();
     }
 }
 

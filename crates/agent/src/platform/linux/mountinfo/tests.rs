@@ -136,3 +136,18 @@ fn device_numbers_are_read_and_written() {
     assert_eq!(Device::parse(b"254"), None);
     assert_eq!(Device::from_raw(rustix::fs::makedev(259, 70000)).to_string(), "259:70000");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_table_can_be_read_and_any_path_looked_up(
+        text in "([0-4] [0-4] [0-9]:[0-9] / /(a|b|a/b|a/b/c|\\\\040)? rw (x )?- (btrfs|ext4) [a-z]{0,3} rw\n|.*\n){0,12}",
+    ) {
+        let table = Table::parse(text.as_bytes());
+        for path in ["/", "/a", "/a/b/c/d", "relative", ""] {
+            table.lookup(Path::new(path));
+        }
+        for system in table.file_systems(&Root::new("/nonexistent")) {
+            assert!(!system.mounts.is_empty());
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The process as whoever starts it sees it: exit status, standard error, pid file, signals, log, state over restarts.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use qga_testkit::agent::{Program, Setup, finish};
+use qga_testkit::host::{Host, PATIENCE};
+use qga_testkit::wait;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::json;
+
+fn ours() -> Program {
+    Program::ours(env!("CARGO_BIN_EXE_qemu-ga"))
+}
+
+/// An agent that its test did not start directly, ended whatever happens to the test.
+struct Background {
+    pid: Pid,
+}
+
+impl Background {
+    fn of(pid_file: &Path) -> Self {
+        let text = fs::read_to_string(pid_file).unwrap();
+        let number = text.strip_suffix('\n').expect("a line").parse().expect("a number");
+        Background { pid: Pid::from_raw(number).unwrap() }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    fn runs(&self) -> bool {
+        // A zombie, where nobody reaps orphans, still has its number.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero())).unwrap_or_default();
+        test_kill_process(self.pid).is_ok() && !stat.contains(") Z ") && !stat.is_empty()
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        format!("/proc/{}/{name}", self.pid.as_raw_nonzero()).into()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if self.runs() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+fn daemon(setup: &Setup, pid_file: &Path) -> Command {
+    let mut command = setup.command();
+    command.arg("-d").arg("-f").arg(pid_file);
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_background_agent_answers_by_the_time_the_foreground_ends() {
+    let setup = Setup::new(&ours());
+    let pid_file = setup.dir().join("pid");
+    // That this comes back also shows that standard output and error, pipes here, were let go of.
+    let output = finish(daemon(&setup, &pid_file));
+    assert!(output.status.success(), "{}", said(&output));
+    let background = Background::of(&pid_file);
+    assert_eq!(said(&output), "");
+    let mut host = Host::connect(setup.socket()).unwrap();
+    assert_eq!(host.call("guest-ping", json!({})).unwrap(), json!({}));
+    let status = fs::read_to_string(background.proc("status")).unwrap();
+    assert!(status.contains("Umask:\t0077\n"), "{status}");
+    assert_eq!(fs::read_link(background.proc("cwd")).unwrap(), Path::new("/"));
+    for fd in 0..3 {
+        assert_eq!(fs::read_link(background.proc(&format!("fd/{fd}"))).unwrap(), Path::new("/dev/null"));
+    }
+
+    background.signal(Signal::TERM);
+    wait::until("the end of the background agent", PATIENCE, || (!background.runs()).then_some(()));
+    assert!(!pid_file.exists());
+    assert!(!setup.socket().exists());
+}
+
+#[test]
+fn a_second_background_agent_is_refused_and_leaves_the_first_ones_pid_file_alone() {
+    let first = Setup::new(&ours());
+    let pid_file = first.dir().join("pid");
+    assert!(finish(daemon(&first, &pid_file)).status.success());
+    let background = Background::of(&pid_file);
+    let before = fs::read_to_string(&pid_file).unwrap();
+
+    let second = Setup::new(&ours());
+    let output = finish(daemon(&second, &pid_file));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said(&output), "qemu-ga: Cannot lock pid file: Resource temporarily unavailable\n");
+
+    let mut dump = daemon(&second, &pid_file);
+    dump.arg("-D");
+    assert_eq!(finish(dump).status.code(), Some(0));
+    let mut bad = daemon(&second, &pid_file);
+    bad.args(["-p", "/nonexistent/sock"]);
+    assert_eq!(finish(bad).status.code(), Some(1));
+
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), before);
+    assert!(background.runs());
+    Host::connect(first.socket()).unwrap().call("guest-ping", json!({})).unwrap();
+}
+
+#[test]
+fn term_and_int_end_the_agent_in_good_order() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut agent = Setup::new(&ours()).start();
+        agent.host().call("guest-ping", json!({})).unwrap();
+        agent.signal(signal).unwrap();
+        assert_eq!(agent.ended(PATIENCE).expect("an end").code(), Some(0));
+        assert!(!agent.socket().exists());
+        assert_eq!(agent.stderr(), "");
+    }
+}
+
+#[test]
+fn hup_opens_the_log_file_again_and_ends_nothing() {
+    let setup = Setup::new(&ours());
+    let log = setup.dir().join("log");
+    let moved = setup.dir().join("log.1");
+    let mut agent = setup.arg("-v").arg("-l").arg(&log).start();
+    agent.host().call("guest-ping", json!({})).unwrap();
+    fs::rename(&log, &moved).unwrap();
+    agent.signal(Signal::HUP).unwrap();
+    wait::until("a new log file", PATIENCE, || log.exists().then_some(()));
+    let mut host = agent.host();
+    host.call("guest-ping", json!({})).unwrap();
+    wait::until("a line in it", PATIENCE, || (!fs::read(&log).unwrap().is_empty()).then_some(()));
+    assert!(agent.runs());
+    let old = fs::read_to_string(&moved).unwrap();
+    assert!(old.contains("Guest agent version"), "{old}");
+}
+
+#[test]
+fn a_handle_of_an_earlier_life_never_comes_to_mean_another_file() {
+    let setup = Setup::new(&ours());
+    let (state, file) = (tempfile::tempdir().unwrap(), "/proc/self/stat");
+    let open = |setup: Setup| {
+        let mut agent = setup.arg("-t").arg(state.path()).start();
+        let mut host = agent.host();
+        let handles: Vec<i64> =
+            (0..3).map(|_| host.call("guest-file-open", json!({ "path": file })).unwrap().as_i64().unwrap()).collect();
+        agent.signal(Signal::KILL).unwrap();
+        agent.ended(PATIENCE).expect("an end");
+        handles
+    };
+    let first = open(setup);
+    assert_eq!(first, [1000, 1001, 1002]);
+    let second = open(Setup::new(&ours()));
+    assert!(second.iter().all(|handle| *handle > 1002), "{second:?}");
+}
+
+#[test]
+fn an_agent_with_the_marker_of_its_predecessor_starts_frozen() {
+    let setup = Setup::new(&ours());
+    fs::write(setup.state_dir().join("qga.state.isfrozen"), "").unwrap();
+    // A pipe: on a disk, which may be frozen, not even the one line is written.
+    let mut command = setup.command();
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let agent = Background { pid: Pid::from_child(&child) };
+    let mut host = Host::connect_retry(setup.socket(), PATIENCE).unwrap();
+    assert_eq!(host.call("guest-fsfreeze-status", json!({})).unwrap(), json!("frozen"));
+    assert!(host.call("guest-file-open", json!({ "path": "/proc/self/stat" })).is_err());
+    drop(agent);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    child.wait().unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.ends_with(": warning: file systems are frozen, logging is off until they are thawed\n"), "{said}");
+    assert!(!setup.state_dir().join("qga.state").exists(), "nothing is written while frozen");
+}
+
+#[test]
+fn a_marker_of_another_boot_does_not_make_an_agent_frozen() {
+    let setup = Setup::new(&ours());
+    fs::write(setup.state_dir().join("qga.state.isfrozen"), "00000000-1111-2222-3333-444444444444\n8:1\n").unwrap();
+    let agent = setup.start();
+    assert_eq!(agent.host().call("guest-fsfreeze-status", json!({})).unwrap(), json!("thawed"));
+}
+
+#[test]
+fn pings_and_syncs_leave_no_line() {
+    let agent = Setup::new(&ours()).start();
+    let mut host = agent.host();
+    for _ in 0..100 {
+        host.call("guest-ping", json!({})).unwrap();
+        host.call("guest-sync", json!({ "id": 1 })).unwrap();
+        host.call("guest-info", json!({})).unwrap();
+    }
+    assert_eq!(agent.stderr(), "");
+}
+
+#[test]
+fn a_misspelt_block_list_is_said_on_standard_error() {
+    let agent = Setup::new(&ours()).arg("--block-rpcs=guest-shutdwon").start();
+    agent.host().call("guest-ping", json!({})).unwrap();
+    let stderr = agent.stderr();
+    assert!(stderr.contains(": warning: unknown command 'guest-shutdwon' in the block list\n"), "{stderr}");
+}
+
+#[test]
+fn the_service_manager_hears_of_the_start_and_the_end() {
+    let setup = Setup::new(&ours());
+    let path = setup.dir().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || {
+        let mut buf = [0; 100];
+        let n = manager.recv(&mut buf).unwrap();
+        String::from_utf8(buf[..n].to_vec()).unwrap()
+    };
+    let mut agent = setup.env("NOTIFY_SOCKET", &path).start();
+    assert_eq!(heard(), "READY=1");
+    agent.signal(Signal::TERM).unwrap();
+    assert_eq!(heard(), "STOPPING=1");
+    assert!(agent.ended(PATIENCE).expect("an end").success());
+}
+
+/// Starts the agent with `socket` as descriptor 3, as systemd does.
+fn activated(setup: &Setup, fds: &str, socket: impl Into<Stdio>) -> Command {
+    let agent = setup.command();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"export LISTEN_PID=$$ LISTEN_FDS="$0"; exec "$@" 3<&0 </dev/null"#, fds]);
+    command.arg(agent.get_program()).args(agent.get_args());
+    command.envs(agent.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(socket);
+    command
+}
+
+#[test]
+fn a_socket_handed_over_is_served_and_its_file_left_alone() {
+    let setup = Setup::new(&ours()).no_channel();
+    let path = setup.dir().join("handed-over");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut child = activated(&setup, "1", std::os::fd::OwnedFd::from(listener)).spawn().unwrap();
+    let agent = Background { pid: Pid::from_child(&child) };
+    let mut host = Host::connect_retry(&path, PATIENCE).unwrap();
+    assert_eq!(host.call("guest-ping", json!({})).unwrap(), json!({}));
+    agent.signal(Signal::TERM);
+    let status = wait::until("its end", PATIENCE, || child.try_wait().unwrap());
+    assert!(status.success());
+    assert!(path.exists());
+}
+
+#[test]
+fn what_is_no_single_listening_socket_is_refused() {
+    let null = || fs::File::open("/dev/null").unwrap();
+    let table = [
+        ("2", "qemu-ga: qemu-ga only supports listening on one socket\n"),
+        ("1", "qemu-ga: unsupported listen fd type\n"),
+    ];
+    for (fds, expected) in table {
+        let setup = Setup::new(&ours()).no_channel();
+        let mut command = activated(&setup, fds, null());
+        let output = command.stdout(Stdio::null()).output().unwrap();
+        assert_eq!((output.status.code(), said(&output).as_str()), (Some(1), expected));
+    }
+}
+
+#[test]
+fn a_start_that_fails_says_why_in_one_line_and_ends_with_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = dir.path().join("conf");
+    fs::write(&conf, "[general]\ndaemon=yes\n").unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (conf, file) = (conf.to_str().unwrap(), file.to_str().unwrap());
+    let table: &[(&[&str], &str)] = &[
+        (&["--bogus"], "unrecognized option '--bogus'"),
+        (&["-m", "bogus"], "unsupported channel method/type: bogus"),
+        (&["-c", conf], "which has a value that cannot be interpreted."),
+        (&["-c", "/nonexistent/conf"], "path: /nonexistent/conf, No such file or directory"),
+        (&["-t", "/nonexistent/dir"], "/nonexistent/dir/qga.state: No such file or directory"),
+        (&["-t", file], "qga.state.isfrozen: Not a directory"),
+        (&["-l", "/nonexistent/log"], "/nonexistent/log: No such file or directory"),
+        (&["-p", "/nonexistent/sock"], "/nonexistent/sock: No such file or directory"),
+        (&["-d", "-f", "/nonexistent/pid"], "/nonexistent/pid: No such file or directory"),
+    ];
+    for (args, part) in table {
+        let setup = Setup::new(&ours());
+        let mut command = setup.command();
+        command.args(*args);
+        let output = finish(command);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        assert!(said.starts_with("qemu-ga: ") && said.contains(part), "{args:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_stop_the_agent() {
+    let setup = Setup::new(&ours()).arg("-v");
+    let mut command = setup.command();
+    // Nobody reads from this pipe, which holds 64 KiB.
+    let (_unread, stderr) = rustix::pipe::pipe().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    let mut child = command.spawn().unwrap();
+    let mut host = Host::connect_retry(setup.socket(), PATIENCE).unwrap();
+    for id in 0..3000 {
+        let answer = host.call_within("guest-sync", json!({ "id": id }), Duration::from_secs(10));
+        assert_eq!(answer.unwrap(), json!(id));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

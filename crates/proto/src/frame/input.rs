@@ -1,0 +1,137 @@
+//! The bytes a framer holds, and the documents made of them.
+
+use std::fmt;
+use std::mem;
+
+/// A message of at least this size takes the buffer over instead of being copied.
+pub(super) const TAKE_OVER: usize = 256 << 10;
+
+/// An empty buffer of more than this is given back.
+pub(super) const KEEP: usize = 1 << 20;
+
+/// The bytes of a message.
+pub struct Document {
+    pub(super) bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Document {
+    /// The message, from its first byte to its last.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the contents: there may be a password in them.
+        f.debug_struct("Document").field("len", &self.as_bytes().len()).finish_non_exhaustive()
+    }
+}
+
+/// Input that came and is still needed: from the start of the message.
+pub(super) struct Input {
+    /// Input is `start..end`; beyond `end` there is room that has been used before.
+    pub(super) buf: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Everything before this has been looked at.
+    pos: usize,
+}
+
+impl Input {
+    pub(super) fn new() -> Self {
+        Input { buf: Vec::new(), start: 0, end: 0, pos: 0 }
+    }
+
+    /// Room for at least `min` bytes.
+    pub(super) fn space(&mut self, min: usize) -> &mut [u8] {
+        // Moved only when more is gone than is left, so that no byte is moved again and again.
+        if self.start > 0 && self.start >= self.end - self.start {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.pos -= self.start;
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.buf.len() < self.end + min {
+            self.buf.resize(self.end + min, 0);
+        }
+        &mut self.buf[self.end..]
+    }
+
+    pub(super) fn filled(&mut self, n: usize) {
+        self.end = self.buf.len().min(self.end + n);
+    }
+
+    /// Bytes held.
+    pub(super) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Bytes of the message that have been looked at.
+    pub(super) fn seen(&self) -> usize {
+        self.pos - self.start
+    }
+
+    /// Input that has not been looked at.
+    pub(super) fn window(&self) -> &[u8] {
+        self.buf.get(self.pos..self.end).unwrap_or_default()
+    }
+
+    /// Its first byte.
+    pub(super) fn byte(&self) -> Option<u8> {
+        self.window().first().copied()
+    }
+
+    /// The message from its byte `from` up to what has been looked at.
+    pub(super) fn text(&self, from: usize) -> &[u8] {
+        self.buf.get(self.start + from..self.pos).unwrap_or_default()
+    }
+
+    pub(super) fn advance(&mut self, n: usize) {
+        self.pos += n;
+    }
+
+    /// The byte just seen is to be looked at once more.
+    pub(super) fn step_back(&mut self) {
+        self.pos -= 1;
+    }
+
+    /// What has been looked at is not needed any more.
+    pub(super) fn drop_seen(&mut self) {
+        self.start = self.pos;
+    }
+
+    /// Nothing is needed any more.
+    pub(super) fn drop_all(&mut self) {
+        self.pos = self.end;
+        self.start = self.end;
+    }
+
+    /// Gives memory back when nothing is held.
+    pub(super) fn tidy(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end, self.pos) = (0, 0, 0);
+            if self.buf.len() > KEEP {
+                self.buf = Vec::new();
+            }
+        }
+    }
+
+    /// All that has been looked at, as a document. A large one goes with the buffer it stands in, and the input
+    /// behind it moves.
+    pub(super) fn take_document(&mut self) -> Document {
+        let behind = self.window().len();
+        if self.seen() < TAKE_OVER.max(behind) {
+            let bytes = self.text(0).to_vec();
+            self.drop_seen();
+            return Document { bytes, start: 0 };
+        }
+        let tail = self.window().to_vec();
+        let mut bytes = mem::replace(&mut self.buf, tail);
+        bytes.truncate(self.pos);
+        let document = Document { bytes, start: self.start };
+        (self.start, self.pos, self.end) = (0, 0, behind);
+        document
+    }
+}

@@ -1,0 +1,104 @@
+//! Other ways to the agent: a serial line, and ports that come and go.
+
+use std::io::ErrorKind;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use qga_testkit::Host;
+use qga_testkit::host::{outcome, request};
+use serde_json::{Value, json};
+use vm_tests::machine::PLUGGED_PORT;
+
+use crate::Guest;
+use crate::file::{hash, noise};
+
+/// A call over the emulated serial line, which stalls now and then: an empty line, which means nothing, wakes it up.
+fn call(agent: &mut Host, name: &str, arguments: Value) -> Value {
+    agent.send_raw(&request(name, &arguments)).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        match agent.read_json(Duration::from_secs(1)) {
+            Ok(reply) => return outcome(reply).unwrap().unwrap_or_else(|error| panic!("{name}: {error}")),
+            Err(error) if error.kind() == ErrorKind::TimedOut && Instant::now() < end => agent.send_raw(b"\n").unwrap(),
+            Err(error) => panic!("{name} over the serial line: {error}"),
+        }
+    }
+}
+
+pub(crate) fn an_isa_serial_line_carries_everything(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    machine.shell.run("start-agent serial -m isa-serial -p /dev/ttyS2");
+    let mut agent = machine.serial_agent();
+    assert_eq!(call(&mut agent, "guest-ping", json!({})), json!({}));
+    // Every byte that a terminal could take for itself: in the other direction base64 hides them, in a number none is.
+    for number in [0, 3, 4, 26, 13, i64::MAX, i64::MIN] {
+        assert_eq!(call(&mut agent, "guest-sync", json!({ "id": number })), json!(number));
+    }
+
+    let bytes = noise(20_000);
+    let handle = call(&mut agent, "guest-file-open", json!({ "path": "/run/serial/file", "mode": "w+" }));
+    for piece in bytes.chunks(7000) {
+        let arguments = json!({ "handle": handle, "buf-b64": STANDARD.encode(piece) });
+        assert_eq!(call(&mut agent, "guest-file-write", arguments)["count"], piece.len());
+    }
+    call(&mut agent, "guest-file-flush", json!({ "handle": handle }));
+    let there = machine.shell.run("sha256sum </run/serial/file");
+    assert_eq!(there.split(' ').next(), Some(hash(&bytes).as_str()));
+    call(&mut agent, "guest-file-seek", json!({ "handle": handle, "offset": 0, "whence": "set" }));
+    let back = call(&mut agent, "guest-file-read", json!({ "handle": handle, "count": 20_000 }));
+    assert_eq!(STANDARD.decode(back["buf-b64"].as_str().unwrap()).unwrap(), bytes);
+    call(&mut agent, "guest-file-close", json!({ "handle": handle }));
+
+    // A request that its host left half done is skipped at the next synchronisation.
+    agent.send_raw(b"{\"execute\": \"guest-pi").unwrap();
+    drop(agent);
+    let mut agent = machine.serial_agent();
+    assert_eq!(call(&mut agent, "guest-ping", json!({})), json!({}));
+    machine.shell.run("kill $(cat /run/serial/pid); rm -r /run/serial");
+}
+
+pub(crate) fn without_retry_path_a_missing_port_is_one_clear_error(guest: &mut Guest) {
+    let outcome = guest.machine.shell.try_run(
+        "mkdir -p /run/none
+         qemu-ga -m virtio-serial -p /dev/virtio-ports/none -t /run/none -f /run/none/pidfile",
+        Duration::from_secs(30),
+    );
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.status, 1, "{}", outcome.text);
+    assert!(outcome.text.contains("/dev/virtio-ports/none"), "{}", outcome.text);
+    assert!(outcome.text.contains("No such file or directory"), "{}", outcome.text);
+    guest.machine.shell.run("[ ! -e /run/none/pidfile ]; rm -r /run/none");
+}
+
+pub(crate) fn a_port_may_come_late_go_and_come_back(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    let needs_links = machine.image().agent.is_c;
+    let options = format!("-m virtio-serial -p /dev/virtio-ports/{PLUGGED_PORT} --retry-path");
+    machine.shell.run(&format!("start-agent late {options}"));
+    let is_alive = "[ \"$(readlink /proc/$(cat /run/late/pid)/exe)\" = /usr/sbin/qemu-ga ]";
+    let time = "set -- $(cat /proc/$(cat /run/late/pid)/stat); echo $((${14} + ${15}))";
+    for round in 0..3 {
+        let before = machine.shell.number(time);
+        sleep(Duration::from_secs(2));
+        assert!(machine.shell.succeeds(is_alive), "round {round}: the agent gave up on a port that is not there");
+        let used = machine.shell.number(time) - before;
+        assert!(used < 50, "round {round}: {used} ticks of processor time in two seconds without a port");
+
+        machine.plug_port();
+        if needs_links {
+            machine.shell.run("link-ports");
+        }
+        let mut agent = machine.plugged_agent();
+        assert_eq!(agent.call("guest-ping", json!({})), Ok(json!({})), "round {round}");
+        // The agent of the machine's own port has seen nothing.
+        assert_eq!(machine.agent().call("guest-ping", json!({})), Ok(json!({})), "round {round}");
+        machine.unplug_port();
+        if needs_links {
+            machine.shell.run("link-ports");
+        }
+    }
+    assert!(machine.shell.succeeds(is_alive), "the agent ended with its port");
+    machine.shell.run("kill $(cat /run/late/pid); rm -r /run/late");
+}

@@ -41,6 +41,10 @@ fn identity(path: &Path) -> Option<Identity> {
 
 /// Listens at `path`. A socket that nobody listens at any more is replaced; one that is in use is left alone.
 pub fn listen(path: &Path) -> Result<(OwnedFd, SocketFile)> {
+    if path.as_os_str().is_empty() {
+        // The kernel would take it, under a name that nobody is told.
+        return Err(Error::generic("must specify a path for this channel"));
+    }
     let address = SocketAddrUnix::new(path).map_err(|errno| match errno {
         Errno::NAMETOOLONG => Error::generic(format!("UNIX socket path '{}' is too long", path.display())),
         errno => Error::generic(format!("Failed to bind socket to {}: {}", path.display(), errno.errno_text())),
@@ -105,6 +109,22 @@ mod tests {
         drop(first.1);
         assert!(path.exists());
         drop(second);
+    }
+
+    #[test]
+    fn a_path_that_no_client_could_connect_to_is_refused() {
+        assert_eq!(listen(Path::new("")).unwrap_err().desc, "must specify a path for this channel");
+        let dir = tempfile::tempdir().unwrap();
+        let of_length = |length: usize| {
+            let room = length - dir.path().as_os_str().len() - 1;
+            dir.path().join("x".repeat(room))
+        };
+        let too_long = of_length(108);
+        let complaint = format!("UNIX socket path '{}' is too long", too_long.display());
+        assert_eq!(listen(&too_long).unwrap_err().desc, complaint);
+        let longest = of_length(107);
+        let _listening = listen(&longest).unwrap();
+        UnixStream::connect(&longest).unwrap();
     }
 
     #[test]

@@ -175,7 +175,7 @@ fn fuzz() -> Outcome {
                 command.arg(kept);
             }
             let limit = format!("-max_total_time={FUZZ_SECONDS}");
-            process::run(command.args(["--", &limit, "-print_final_stats=1", "-verbosity=0"]))?;
+            process::run(command.args(["--", &limit, "-print_final_stats=1", "-verbosity=0", "-print_funcs=0"]))?;
         }
         Ok(())
     }))

@@ -11,7 +11,7 @@ use qga_testkit::host::{Host, PATIENCE};
 use serde_json::{Value, json};
 
 /// How long the hook takes. Whatever is answered before was not waiting for it.
-const HANGS: Duration = Duration::from_secs(20);
+const HANGS: Duration = Duration::from_secs(40);
 
 /// An agent, and a connection on which `guest-fsfreeze-freeze` hangs in its hook.
 fn stuck() -> (TestAgent, Host, Instant) {

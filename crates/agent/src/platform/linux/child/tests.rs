@@ -187,3 +187,16 @@ fn kernels_without_process_descriptors_are_asked_again_and_again() {
     run.pidfd = None;
     assert_eq!(run.finish().unwrap(), Outcome { end: End::Exited(7), output: Vec::new() });
 }
+
+#[test]
+fn a_clean_environment_has_nothing_of_ours() {
+    let outcome = sh(&[OsStr::new("-c"), OsStr::new("/usr/bin/env")]).outcome_clean().unwrap();
+    // The shell itself adds these.
+    let own = ["PWD", "SHLVL", "_", "OLDPWD"];
+    let mut names: Vec<String> =
+        outcome.text().lines().map(|line| line.split('=').next().unwrap().to_owned()).collect();
+    names.retain(|name| !own.contains(&name.as_str()));
+    names.sort();
+    assert_eq!(names, ["LC_ALL", "PATH"]);
+    assert!(std::env::vars().count() > 2);
+}

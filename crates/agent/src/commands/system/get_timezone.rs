@@ -11,6 +11,8 @@ impl Handler for GuestGetTimezone {
     fn run(_: Context<'_>, _: Empty) -> Result<GuestTimezone> {
         let zone = ffi::local_zone(clock::now().div_euclid(clock::SECOND));
         let (offset, name) = zone.ok_or_else(|| Error::generic("Couldn't retrieve local timezone"))?;
+        // A zone that the C library cannot make out is UTC to it, but has no name.
+        let name = if name.is_empty() && offset == 0 { "UTC".to_owned() } else { name };
         Ok(GuestTimezone { zone: Some(name).filter(|name| !name.is_empty()), offset })
     }
 }

@@ -6,10 +6,10 @@ use super::root::Root;
 const FILES: [&str; 2] = ["/run/utmp", "/var/run/utmp"];
 
 /// `USER_PROCESS`.
-const USER: u16 = 7;
+const USER: u64 = 7;
 
 /// The highest type there is.
-const TYPE_MAX: u16 = 9;
+const TYPE_MAX: u64 = 9;
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub fn sessions(root: &Root) -> Vec<Session> {
     let Some(content) = file.and_then(|file| root.read(file).ok()) else { return Vec::new() };
     let fits = |layout: &&Layout| {
         let mut records = content.chunks_exact(layout.size);
-        records.all(|record| number(record, 0, 2).is_some_and(|kind| kind <= TYPE_MAX.into()))
+        records.all(|record| number(record, 0, 2).is_some_and(|kind| kind <= TYPE_MAX))
             && records.remainder().is_empty()
     };
     let layout = LAYOUTS.iter().find(fits).unwrap_or(&LAYOUTS[0]);
@@ -59,7 +59,7 @@ pub fn sessions(root: &Root) -> Vec<Session> {
 }
 
 fn session(root: &Root, record: &[u8], layout: &Layout) -> Option<Session> {
-    if number(record, 0, 2)? != USER.into() {
+    if number(record, 0, 2)? != USER {
         return None;
     }
     let pid = number(record, 4, 4)?;

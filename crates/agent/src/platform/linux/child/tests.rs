@@ -183,7 +183,7 @@ fn at_the_deadline_the_whole_group_is_killed() {
 fn kernels_without_process_descriptors_are_asked_again_and_again() {
     let args = [OsStr::new("-c"), OsStr::new("exec >&- 2>&-; sleep 0.1; exit 7")];
     let command = sh(&args);
-    let mut run = command.start().unwrap();
+    let mut run = command.start(None).unwrap();
     run.pidfd = None;
     assert_eq!(run.finish().unwrap(), Outcome { end: End::Exited(7), output: Vec::new() });
 }

@@ -26,7 +26,7 @@ fn rtc(machine: &mut Machine) -> u64 {
     let shown = machine.qmp.execute("qom-get", json!({ "path": "/machine", "property": "rtc-time" }));
     let part = |name: &str| shown[name].as_u64().unwrap_or_else(|| panic!("no {name} in {shown}"));
     let (year, month, day) = (part("tm_year") + 1900, part("tm_mon"), part("tm_mday"));
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let before: u64 = (1970..year).map(|year| 365 + u64::from(is_leap(year))).sum();
     let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let days = before + lengths[..usize::try_from(month).unwrap()].iter().sum::<u64>() + day - 1;

@@ -8,7 +8,7 @@ use qga_testkit::{Host, TestAgent, skip};
 use serde_json::{Value, json};
 
 use crate::differences::{differs, today_or_7};
-use crate::setup;
+use crate::{PROGRAM, setup};
 
 const GET: &str = "guest-ssh-get-authorized-keys";
 const ADD: &str = "guest-ssh-add-authorized-keys";
@@ -157,10 +157,15 @@ fn errors_of_the_key_commands_have_the_c_agents_texts() {
     assert_eq!(error(&mut host, GET, json!({ "username": "eve" })), missing);
     assert_eq!(host.call(REMOVE, json!({ "username": "eve", "keys": ["a"] })), Ok(json!({})));
     for name in ["nosuch", "", "54321", "-h", "--help", "eve:x", "eve\nroot"] {
-        let why = differs("ssh-unknown-user", "no such user", "Success");
+        // The C agent goes on with whatever error there was last.
+        let why = differs("ssh-unknown-user", "no such user", "");
         let desc = format!("failed to lookup user '{name}': {why}");
-        assert_eq!(error(&mut host, GET, json!({ "username": name })), desc);
-        assert_eq!(error(&mut host, ADD, json!({ "username": name, "keys": ["a"] })), desc);
+        for told in [
+            error(&mut host, GET, json!({ "username": name })),
+            error(&mut host, ADD, json!({ "username": name, "keys": ["a"] })),
+        ] {
+            assert!(told == desc || (!PROGRAM.is_ours() && told.starts_with(&desc)), "{told}");
+        }
     }
     for bad in ["# c", "ssh-rsa A\nssh-rsa B"] {
         let desc = format!("invalid OpenSSH public key: '{bad}'");

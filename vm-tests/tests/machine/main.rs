@@ -6,12 +6,14 @@ use std::rc::Rc;
 use vm_tests::harness::{self, Fixture};
 use vm_tests::{Image, Machine, Spec, cases};
 
+mod accounts;
 mod connection;
 mod file;
 mod freeze;
 mod network;
 mod ports;
 mod power;
+mod time;
 mod trim;
 
 /// The machine that the cases share, and the image that the next one boots.
@@ -46,6 +48,13 @@ fn main() -> ExitCode {
         file::a_file_written_by_the_host_has_its_sha256_in_the_guest,
         file::a_file_of_the_guest_has_its_sha256_at_the_host,
         network::the_interfaces_are_those_of_qemus_command_line,
+        accounts::a_password_set_by_the_host_is_the_hash_in_etc_shadow,
+        accounts::a_hash_set_by_the_host_is_stored_as_it_is,
+        accounts::keys_are_the_users_and_the_agent_keeps_nothing_of_him,
+        accounts::a_guest_without_anything_tells_what_the_kernel_knows,
+        time::the_host_sets_the_clock_and_the_hardware_clock,
+        time::the_clock_is_set_from_the_hardware_clock,
+        time::a_guest_without_a_hardware_clock_has_its_clock_set,
         freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,
         freeze::an_agent_killed_while_frozen_and_started_again_thaws,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,

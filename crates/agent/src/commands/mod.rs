@@ -1,17 +1,22 @@
 //! The commands. A module a family, a file a command; [`COMMANDS`] is the one list of them.
 
+pub mod account;
 pub mod core;
 pub mod file;
 pub mod fsfreeze;
 pub mod network;
 pub mod power;
+pub mod ssh;
+pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod time;
 
 use qga_proto::Command;
 use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
+use qga_proto::types::account::GuestSetUserPassword;
 use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
 use qga_proto::types::file::{
     GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,
@@ -19,6 +24,9 @@ use qga_proto::types::file::{
 use qga_proto::types::fsfreeze::{GuestFsfreezeFreeze, GuestFsfreezeStatus, GuestFsfreezeThaw, GuestFstrim};
 use qga_proto::types::network::GuestNetworkGetInterfaces;
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
+use qga_proto::types::ssh::{GuestSshAddAuthorizedKeys, GuestSshGetAuthorizedKeys, GuestSshRemoveAuthorizedKeys};
+use qga_proto::types::system::{GuestGetHostName, GuestGetOsinfo, GuestGetTimezone, GuestGetUsers};
+use qga_proto::types::time::{GuestGetTime, GuestSetTime};
 
 use crate::state::State;
 
@@ -88,6 +96,8 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestSyncDelimited>(),
     entry::<GuestSync>(),
     entry::<GuestPing>(),
+    entry::<GuestGetTime>(),
+    entry::<GuestSetTime>(),
     entry::<GuestInfo>(),
     entry::<GuestShutdown>(),
     entry::<GuestFileOpen>(),
@@ -104,6 +114,14 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestSuspendRam>(),
     entry::<GuestSuspendHybrid>(),
     entry::<GuestNetworkGetInterfaces>(),
+    entry::<GuestSetUserPassword>(),
+    entry::<GuestGetHostName>(),
+    entry::<GuestGetUsers>(),
+    entry::<GuestGetTimezone>(),
+    entry::<GuestGetOsinfo>(),
+    entry::<GuestSshGetAuthorizedKeys>(),
+    entry::<GuestSshAddAuthorizedKeys>(),
+    entry::<GuestSshRemoveAuthorizedKeys>(),
 ];
 
 /// The command of this name.

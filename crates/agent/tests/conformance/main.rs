@@ -3,6 +3,7 @@
 //! A case in which the two differ names an entry of `docs/differences.md`, and fails when there is none: what we do
 //! differently is done on purpose and written down.
 
+mod accounts;
 mod activation;
 mod clients;
 mod command_line;
@@ -15,6 +16,7 @@ mod limits;
 mod listening;
 mod network;
 mod policy;
+mod system;
 mod vectors;
 
 use std::sync::LazyLock;

@@ -151,6 +151,80 @@ pub fn local_time(at: SystemTime) -> Option<LocalTime> {
     })
 }
 
+/// Seconds east of UTC and the abbreviation of the zone, as they are at `at` (seconds since 1970); None if the C
+/// library cannot tell. A changed `/etc/localtime` is noticed.
+pub fn local_zone(at: i64) -> Option<(i64, String)> {
+    unsafe extern "C" {
+        fn tzset();
+    }
+    let at = libc::time_t::try_from(at).ok()?;
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: tzset has no memory preconditions and takes the C library's own lock; nobody changes the environment
+    // while other threads run. Both pointers given to localtime_r are valid; it writes the structure and answers null
+    // when it did not. The name it points to is null or a string that the C library keeps: names are never freed.
+    unsafe {
+        tzset();
+        if libc::localtime_r(&at, parts.as_mut_ptr()).is_null() {
+            return None;
+        }
+        let parts = parts.assume_init();
+        let zone = if parts.tm_zone.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(parts.tm_zone).to_string_lossy().into_owned()
+        };
+        #[allow(clippy::useless_conversion, reason = "a long of 32 bits on some machines")]
+        Some((i64::from(parts.tm_gmtoff), zone))
+    }
+}
+
+/// `struct rtc_time` of the kernel's. Unused members are zero.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RtcTime {
+    /// 0 to 59.
+    pub sec: libc::c_int,
+    /// 0 to 59.
+    pub min: libc::c_int,
+    /// 0 to 23.
+    pub hour: libc::c_int,
+    /// 1 to 31.
+    pub mday: libc::c_int,
+    /// 0 to 11.
+    pub mon: libc::c_int,
+    /// Years since 1900.
+    pub year: libc::c_int,
+    /// 0 (Sunday) to 6; drivers that need it are few.
+    pub wday: libc::c_int,
+    /// Not used by the kernel.
+    pub yday: libc::c_int,
+    /// Not used by the kernel.
+    pub isdst: libc::c_int,
+}
+
+/// `RTC_RD_TIME`: what an open hardware clock shows.
+pub fn rtc_read(fd: BorrowedFd<'_>) -> Result<RtcTime, Errno> {
+    const RTC_RD_TIME: ioctl::Opcode = opcode::read::<RtcTime>(b'p', 9);
+    // SAFETY: RTC_RD_TIME writes one `rtc_time`, which `RtcTime` is laid out as; any bytes are a value of it.
+    unsafe { ioctl::ioctl(fd, ioctl::Getter::<RTC_RD_TIME, RtcTime>::new()) }
+}
+
+/// `RTC_SET_TIME`: sets an open hardware clock.
+pub fn rtc_set(fd: BorrowedFd<'_>, time: RtcTime) -> Result<(), Errno> {
+    const RTC_SET_TIME: ioctl::Opcode = opcode::write::<RtcTime>(b'p', 10);
+    // SAFETY: RTC_SET_TIME reads one `rtc_time`, which `RtcTime` is laid out as; it lives as long as the call.
+    unsafe { ioctl::ioctl(fd, ioctl::Setter::<RTC_SET_TIME, RtcTime>::new(time)) }
+}
+
+/// Overwrites a secret that is not needed any more, in a way that the compiler does not leave out.
+pub fn wipe(secret: &mut [u8]) {
+    for byte in secret {
+        // SAFETY: the reference is valid for a write.
+        unsafe { ptr::write_volatile(byte, 0) };
+    }
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+}
+
 /// The C library's text for an error number, in the C locale: `No such file or directory`.
 pub fn strerror(errno: i32) -> String {
     let mut buf: [libc::c_char; 256] = [0; 256];

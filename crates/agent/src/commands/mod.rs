@@ -1,6 +1,7 @@
 //! The commands. A module a family, a file a command; [`COMMANDS`] is the one list of them.
 
 pub mod core;
+pub mod exec;
 pub mod file;
 pub mod fsfreeze;
 pub mod network;
@@ -13,6 +14,7 @@ use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
 use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
+use qga_proto::types::exec::{GuestExec, GuestExecStatus};
 use qga_proto::types::file::{
     GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,
 };
@@ -104,6 +106,8 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestSuspendRam>(),
     entry::<GuestSuspendHybrid>(),
     entry::<GuestNetworkGetInterfaces>(),
+    entry::<GuestExecStatus>(),
+    entry::<GuestExec>(),
 ];
 
 /// The command of this name.

@@ -4,6 +4,7 @@
 //! `None`. Order of the fields is the order of the schema, because the first wrong one is the one complained about.
 
 pub mod core;
+pub mod exec;
 pub mod file;
 pub mod fsfreeze;
 pub mod network;

@@ -12,3 +12,5 @@ pub mod mountinfo;
 pub mod netlink;
 pub mod root;
 pub mod sleep;
+pub mod spawn;
+pub mod watch;

@@ -1,0 +1,58 @@
+//! `guest-exec-status`: whether a program has ended, and how, with its output.
+
+use qga_proto::base64::Base64Bytes;
+use qga_proto::command::Command;
+use qga_proto::error::Result;
+use qga_proto::types::exec::{ExecStatusArgs, ExecStatusRet, GuestExecStatus};
+
+use crate::commands::{Context, Handler};
+use crate::state::exec::{Captured, End, STATUS_WAIT, Status};
+
+/// What a reply takes besides the output: its members, and an `id` of unusual length. An error for a reply that is
+/// too long would cost the whole result.
+const AROUND: usize = 4096;
+
+impl Handler for GuestExecStatus {
+    fn run(cx: Context<'_>, args: ExecStatusArgs) -> Result<ExecStatusRet> {
+        log::info!(target: "audit", "{} called, pid: {}", Self::NAME, args.pid);
+        let outcome = match cx.state.exec.status(args.pid, STATUS_WAIT)? {
+            Status::Running => return Ok(ExecStatusRet::default()),
+            Status::Ended(outcome) => outcome,
+        };
+        let (exitcode, signal) = match outcome.end {
+            End::Exited(status) => (Some(i64::from(status)), None),
+            End::Killed(signal) => (None, Some(i64::from(signal))),
+        };
+        let (mut out, mut err) = (outcome.out.unwrap_or_default(), outcome.err.unwrap_or_default());
+        if let Some(limit) = cx.reply_limit {
+            let [most_out, most_err] = share(limit, [out.bytes.len(), err.bytes.len()]);
+            cut(&mut out, most_out);
+            cut(&mut err, most_err);
+        }
+        let (out_data, out_truncated) = members(out);
+        let (err_data, err_truncated) = members(err);
+        Ok(ExecStatusRet { exited: true, exitcode, signal, out_data, err_data, out_truncated, err_truncated })
+    }
+}
+
+/// How much of each stream a reply of `limit` bytes carries: half for each, and what one does not need for the other.
+fn share(limit: usize, [out, err]: [usize; 2]) -> [usize; 2] {
+    // Each may end in a group of four that is not full.
+    let room = limit.saturating_sub(AROUND + 8) / 4 * 3;
+    [out.min(room.saturating_sub(err).max(room / 2)), err.min(room.saturating_sub(out).max(room / 2))]
+}
+
+fn cut(stream: &mut Captured, most: usize) {
+    if stream.bytes.len() > most {
+        stream.bytes.truncate(most);
+        stream.truncated = true;
+    }
+}
+
+/// A stream that is empty is not there at all.
+fn members(stream: Captured) -> (Option<Base64Bytes>, Option<bool>) {
+    match stream.bytes.is_empty() {
+        true => (None, None),
+        false => (Some(Base64Bytes(stream.bytes)), Some(stream.truncated)),
+    }
+}

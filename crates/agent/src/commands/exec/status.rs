@@ -49,10 +49,48 @@ fn cut(stream: &mut Captured, most: usize) {
     }
 }
 
-/// A stream that is empty is not there at all.
+/// A stream that nothing came from is not there at all.
 fn members(stream: Captured) -> (Option<Base64Bytes>, Option<bool>) {
-    match stream.bytes.is_empty() {
+    match stream.bytes.is_empty() && !stream.truncated {
         true => (None, None),
         false => (Some(Base64Bytes(stream.bytes)), Some(stream.truncated)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_carries_half_of_each_stream_or_what_the_other_leaves() {
+        let limit = AROUND + 8 + 4000;
+        for (streams, carried) in [
+            ([0, 0], [0, 0]),
+            ([1000, 1000], [1000, 1000]),
+            ([3000, 0], [3000, 0]),
+            ([3001, 0], [3000, 0]),
+            ([2000, 1000], [2000, 1000]),
+            ([2900, 1000], [2000, 1000]),
+            ([9000, 9000], [1500, 1500]),
+            ([10, 9000], [10, 2990]),
+            ([1501, 1501], [1500, 1500]),
+        ] {
+            assert_eq!(share(limit, streams), carried, "{streams:?}");
+            let encoded: usize = carried.iter().map(|bytes: &usize| bytes.div_ceil(3) * 4).sum();
+            assert!(encoded + AROUND <= limit);
+        }
+        assert_eq!(share(10, [5, 5]), [0, 0]);
+    }
+
+    #[test]
+    fn what_is_cut_or_lost_whole_is_told() {
+        let stream = |bytes: &[u8], truncated| Captured { bytes: bytes.to_vec(), truncated };
+        let mut long = stream(b"12345", false);
+        cut(&mut long, 5);
+        assert_eq!(long, stream(b"12345", false));
+        cut(&mut long, 4);
+        assert_eq!(members(long), (Some(Base64Bytes(b"1234".to_vec())), Some(true)));
+        assert_eq!(members(stream(b"", false)), (None, None));
+        assert_eq!(members(stream(b"", true)), (Some(Base64Bytes(Vec::new())), Some(true)));
     }
 }

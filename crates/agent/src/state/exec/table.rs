@@ -112,9 +112,7 @@ impl Table {
             return Err((child, errno));
         }
         self.last = serial;
-        if let Some(former) = self.pids.insert(pid, serial) {
-            self.forget(former);
-        }
+        self.own_number(pid, serial);
         if pidfd.is_none() {
             self.unannounced.push(serial);
         }
@@ -123,6 +121,13 @@ impl Table {
         let process = Process { pid, life, descriptors, input, written: 0, out: kept_out, err: kept_err };
         self.processes.insert(serial, process);
         Ok(())
+    }
+
+    /// The process id is the program's; the kernel has given it out, so whoever had it before has ended.
+    fn own_number(&mut self, pid: i64, serial: u64) {
+        if let Some(former) = self.pids.insert(pid, serial) {
+            self.forget(former);
+        }
     }
 
     /// What is known of a process id. A program that has ended is forgotten with the answer.
@@ -382,4 +387,4 @@ fn watch_all(watch: &Watch, serial: u64, pidfd: Option<&OwnedFd>, pipes: &[(Key,
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,6 +7,7 @@ use vm_tests::harness::{self, Fixture};
 use vm_tests::{Image, Machine, Spec, cases};
 
 mod connection;
+mod exec;
 mod file;
 mod freeze;
 mod network;
@@ -46,6 +47,10 @@ fn main() -> ExitCode {
         file::a_file_written_by_the_host_has_its_sha256_in_the_guest,
         file::a_file_of_the_guest_has_its_sha256_at_the_host,
         network::the_interfaces_are_those_of_qemus_command_line,
+        exec::a_program_is_run_in_each_capture_mode,
+        exec::input_arrives_whole_and_output_comes_back_whole,
+        exec::a_reply_with_output_stays_below_what_the_port_carries,
+        exec::a_service_started_in_the_background_runs_on_and_no_zombie_stays,
         freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,
         freeze::an_agent_killed_while_frozen_and_started_again_thaws,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,

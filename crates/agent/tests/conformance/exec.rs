@@ -229,9 +229,10 @@ fn input_that_is_not_read_holds_nobody_up() {
     sleep(Duration::from_millis(300));
     let ticks = agent.cpu_ticks();
     sleep(Duration::from_secs(1));
-    let idle = agent.cpu_ticks() - ticks < 30;
+    // (The C agent mostly spins at full load by now, but not always.)
+    assert!(agent.cpu_ticks() - ticks < 30 || !PROGRAM.is_ours());
     let given_back = agent.fds() <= before.0 + if PROGRAM.is_ours() { 4 } else { 2 };
-    assert_eq!((idle, given_back), differs("exec-unread-input", (true, true), (false, false)));
+    assert_eq!(given_back, differs("exec-unread-input", true, false));
     kill(pid);
     assert_eq!(result(&mut host, pid), json!({ "signal": 9, "exited": true }));
     if PROGRAM.is_ours() {

@@ -59,7 +59,49 @@ fn members(stream: Captured) -> (Option<Base64Bytes>, Option<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
+    use qga_proto::types::exec::GuestExec;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::commands::find;
+    use crate::state::State;
+
+    fn call(state: &State, reply_limit: Option<usize>, name: &str, args: &Value) -> (Value, usize) {
+        let text = args.to_string();
+        let mut out = Vec::new();
+        let args = qga_proto::json::read(text.as_bytes()).unwrap();
+        (find(name).unwrap().call)(Context { state, reply_limit }, args, &mut out).unwrap();
+        (serde_json::from_slice(&out).unwrap(), out.len())
+    }
+
+    #[test]
+    fn a_long_output_is_cut_to_what_the_channel_carries_and_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::for_tests(dir.path());
+        for (script, limit, cut) in [
+            ("head -c 90000 /dev/zero; head -c 90000 /dev/zero >&2", Some(100_000), [true, true]),
+            ("head -c 90000 /dev/zero; echo short >&2", Some(100_000), [true, false]),
+            ("head -c 90000 /dev/zero; head -c 90000 /dev/zero >&2", None, [false, false]),
+        ] {
+            let args = json!({"path": "sh", "arg": ["-c", script], "capture-output": true});
+            let (started, _) = call(&state, limit, GuestExec::NAME, &args);
+            let until = Instant::now() + Duration::from_secs(60);
+            let (result, size) = loop {
+                let (result, size) = call(&state, limit, GuestExecStatus::NAME, &started);
+                if result["exited"] == true {
+                    break (result, size);
+                }
+                assert!(Instant::now() < until);
+            };
+            assert_eq!([&result["out-truncated"], &result["err-truncated"]], [&json!(cut[0]), &json!(cut[1])]);
+            if let Some(limit) = limit {
+                // It is made use of, with room for the rest of the reply.
+                assert!(limit - 5000 < size && size + 1000 < limit, "{size}");
+            }
+        }
+    }
 
     #[test]
     fn a_reply_carries_half_of_each_stream_or_what_the_other_leaves() {

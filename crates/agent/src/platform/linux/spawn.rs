@@ -1,5 +1,5 @@
 //! Programs that run on their own: started with the streams that are wanted and nothing else, in a session of their
-//! own. Feeding, reading and reaping is for whoever starts them; [`child`](super::child) is for programs that we wait
+//! own. Feeding, reading and reaping is for whoever starts them; [`child`] is for programs that we wait
 //! for.
 
 use std::env;

@@ -11,11 +11,21 @@ use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::process;
 
-const MODULES: &[&str] =
-    &["loop", "scsi_debug", "sd_mod", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_scsi", "xfs"];
+const MODULES: &[&str] = &[
+    "loop",
+    "scsi_debug",
+    "sd_mod",
+    "virtio_blk",
+    "virtio_console",
+    "virtio_net",
+    "virtio_pci",
+    "virtio_scsi",
+    "vsock_loopback",
+    "xfs",
+];
 
-/// Programs of the host that busybox has no full version of. Its shell prefers its own: call them by their full path.
-const PROGRAMS: &[&str] = &["mke2fs"];
+/// Programs of the host that busybox has no version of, or no full one. Its shell prefers its own: call them by their full path.
+const PROGRAMS: &[&str] = &["mke2fs", "socat"];
 
 /// Answers as sysvinit's shutdown does, for the C agent, which knows no other way.
 const SHUTDOWN: &str = r#"#!/bin/sh

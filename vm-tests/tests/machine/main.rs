@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         connection::an_agent_without_a_host_is_never_woken,
         connection::an_agent_with_a_silent_host_is_never_woken,
         ports::an_isa_serial_line_carries_everything,
+        ports::vsock_serves_two_clients_side_by_side,
         ports::without_retry_path_a_missing_port_is_one_clear_error,
         ports::a_port_may_come_late_go_and_come_back,
         power::suspend_ram_sleeps_until_the_host_wakes_it,

@@ -8,6 +8,7 @@ use vm_tests::{Image, Machine, Spec, cases};
 
 mod accounts;
 mod connection;
+mod exec;
 mod file;
 mod freeze;
 mod network;
@@ -55,6 +56,10 @@ fn main() -> ExitCode {
         time::the_host_sets_the_clock_and_the_hardware_clock,
         time::the_clock_is_set_from_the_hardware_clock,
         time::a_guest_without_a_hardware_clock_has_its_clock_set,
+        exec::a_program_is_run_in_each_capture_mode,
+        exec::input_arrives_whole_and_output_comes_back_whole,
+        exec::a_reply_with_output_stays_below_what_the_port_carries,
+        exec::a_service_started_in_the_background_runs_on_and_no_zombie_stays,
         freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,
         freeze::an_agent_killed_while_frozen_and_started_again_thaws,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,

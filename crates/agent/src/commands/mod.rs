@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod core;
+pub mod exec;
 pub mod file;
 pub mod fsfreeze;
 pub mod network;
@@ -18,6 +19,7 @@ use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
 use qga_proto::types::account::GuestSetUserPassword;
 use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
+use qga_proto::types::exec::{GuestExec, GuestExecStatus};
 use qga_proto::types::file::{
     GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,
 };
@@ -115,6 +117,8 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestSuspendHybrid>(),
     entry::<GuestNetworkGetInterfaces>(),
     entry::<GuestSetUserPassword>(),
+    entry::<GuestExecStatus>(),
+    entry::<GuestExec>(),
     entry::<GuestGetHostName>(),
     entry::<GuestGetUsers>(),
     entry::<GuestGetTimezone>(),

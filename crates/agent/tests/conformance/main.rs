@@ -9,6 +9,7 @@ mod clients;
 mod command_line;
 mod damage;
 mod differences;
+mod exec;
 mod files;
 mod frozen;
 mod info;

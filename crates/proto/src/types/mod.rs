@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod core;
+pub mod exec;
 pub mod file;
 pub mod fsfreeze;
 pub mod network;

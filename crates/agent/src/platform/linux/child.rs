@@ -349,12 +349,12 @@ pub fn find_program<D: AsRef<Path>>(root: &Root, dirs: impl IntoIterator<Item = 
         .find(|path| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok())
 }
 
-fn pid_of(child: &process::Child) -> Option<Pid> {
+pub(super) fn pid_of(child: &process::Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 /// Kills a program that has not been reaped (so that its number is still its own), with its whole process group.
-fn kill_and_reap(mut child: process::Child) {
+pub(crate) fn kill_and_reap(mut child: process::Child) {
     if matches!(child.try_wait(), Ok(Some(_))) {
         return;
     }

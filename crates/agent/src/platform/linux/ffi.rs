@@ -1,7 +1,7 @@
 //! All unsafe code of the agent: calls into the C library that `rustix` does not cover.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::time::SystemTime;
@@ -372,6 +372,88 @@ pub fn start_afresh(command: &mut process::Command) {
             Ok(())
         });
     }
+}
+
+/// What a child becomes: files that are tried in turn, arguments, environment. Made before the fork, because nothing
+/// can be allocated after it.
+#[derive(Debug)]
+pub struct Image {
+    files: Vec<CString>,
+    /// What the pointers below point into; never read by itself.
+    _strings: Vec<CString>,
+    argv: Vec<*const libc::c_char>,
+    /// Arguments of the shell for a file that the kernel cannot run; the second place is for the file.
+    shell_argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+}
+
+// SAFETY: the pointers point into strings that the image owns, which move with it (their bytes stay where they are)
+// and are not written to.
+unsafe impl Send for Image {}
+// SAFETY: as above; nothing behind a shared reference changes.
+unsafe impl Sync for Image {}
+
+impl Image {
+    /// `argv` begins with the program's own name. The environment is exactly `envp`.
+    pub fn new(files: Vec<CString>, argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        let pointers = |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).collect::<Vec<_>>();
+        let ended = |mut list: Vec<_>| {
+            list.push(ptr::null());
+            list
+        };
+        let mut shell_argv = vec![SHELL.as_ptr(), ptr::null()];
+        shell_argv.extend(pointers(argv.get(1..).unwrap_or_default()));
+        Image {
+            files,
+            shell_argv: ended(shell_argv),
+            argv: ended(pointers(&argv)),
+            envp: ended(pointers(&envp)),
+            _strings: argv.into_iter().chain(envp).collect(),
+        }
+    }
+
+    /// Becomes the first of the files that can be run. Comes back only with the reason why none could. Makes system
+    /// calls and nothing else.
+    fn become_it(&mut self) -> io::Error {
+        let (mut refused, mut last) = (false, libc::ENOENT);
+        for file in &self.files {
+            // SAFETY: all arrays end with a null pointer and hold pointers to C strings that live as long as `self`.
+            unsafe { libc::execve(file.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+            last = io::Error::last_os_error().raw_os_error().unwrap_or_default();
+            if last == libc::ENOEXEC {
+                if let Some(place) = self.shell_argv.get_mut(1) {
+                    *place = file.as_ptr();
+                }
+                // SAFETY: as above.
+                unsafe { libc::execve(SHELL.as_ptr(), self.shell_argv.as_ptr(), self.envp.as_ptr()) };
+            }
+            match last {
+                libc::EACCES => refused = true,
+                // Not here; perhaps in the next directory.
+                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+                _ => return io::Error::from_raw_os_error(last),
+            }
+        }
+        io::Error::from_raw_os_error(if refused { libc::EACCES } else { last })
+    }
+}
+
+const SHELL: &CStr = c"/bin/sh";
+
+/// Makes the child that `command` starts become `image` in place of the command's own program, which cannot have its
+/// own name or an environment entry without `=`. Last of what is done to the command: nothing after it is reached.
+pub fn become_image(command: &mut process::Command, mut image: Image) {
+    // SAFETY: the closure runs between fork and exec; it makes system calls on memory that was allocated before.
+    unsafe {
+        command.pre_exec(move || Err(image.become_it()));
+    }
+}
+
+/// Lets ended children be asked for their status, also when we were started by somebody who ignores SIGCHLD. To be
+/// called before any child is started.
+pub fn keep_ended_children() {
+    // SAFETY: signal has no memory preconditions, and SIGCHLD has no handler of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 #[cfg(test)]

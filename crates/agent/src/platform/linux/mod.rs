@@ -20,4 +20,6 @@ pub mod passwd;
 pub mod root;
 pub mod rtc;
 pub mod sleep;
+pub mod spawn;
 pub mod utmp;
+pub mod watch;

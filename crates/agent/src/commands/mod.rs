@@ -1,10 +1,16 @@
 //! The commands. A module a family, a file a command; [`COMMANDS`] is the one list of them.
 
 pub mod core;
+pub mod cpu;
+#[cfg(test)]
+mod document;
 pub mod file;
 pub mod fsfreeze;
+pub mod memory;
 pub mod network;
 pub mod power;
+pub mod stats;
+pub mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -13,12 +19,18 @@ use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
 use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
+use qga_proto::types::cpu::{GuestGetVcpus, GuestSetVcpus};
 use qga_proto::types::file::{
     GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,
 };
-use qga_proto::types::fsfreeze::{GuestFsfreezeFreeze, GuestFsfreezeStatus, GuestFsfreezeThaw, GuestFstrim};
-use qga_proto::types::network::GuestNetworkGetInterfaces;
+use qga_proto::types::fsfreeze::{
+    GuestFsfreezeFreeze, GuestFsfreezeFreezeList, GuestFsfreezeStatus, GuestFsfreezeThaw, GuestFstrim,
+};
+use qga_proto::types::memory::{GuestGetMemoryBlockInfo, GuestGetMemoryBlocks, GuestSetMemoryBlocks};
+use qga_proto::types::network::{GuestNetworkGetInterfaces, GuestNetworkGetRoute};
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
+use qga_proto::types::stats::{GuestGetCpustats, GuestGetDiskstats, GuestGetLoad};
+use qga_proto::types::storage::{GuestGetDisks, GuestGetFsinfo};
 
 use crate::state::State;
 
@@ -46,6 +58,8 @@ pub trait Handler: Command {
     const LANE: Lane = Lane::Worker;
     /// Whether it may be called while file systems are frozen.
     const WHILE_FROZEN: bool = false;
+    /// What the guest must have for it, beside the agent itself; for `docs/commands.md`.
+    const NEEDS: &'static str = "";
 
     /// Does it.
     fn run(cx: Context<'_>, args: Self::Args<'_>) -> Result<Self::Ret>;
@@ -56,12 +70,16 @@ pub trait Handler: Command {
 pub struct Entry {
     /// The name on the wire.
     pub name: &'static str,
+    /// The QEMU release that brought it.
+    pub since: &'static str,
     /// Where it runs.
     pub lane: Lane,
     /// Whether it may be called while file systems are frozen.
     pub while_frozen: bool,
     /// Whether it answers when it succeeds.
     pub success_response: bool,
+    /// What the guest must have for it.
+    pub needs: &'static str,
     /// Binds the arguments, runs the handler and writes its result as JSON.
     pub call: fn(Context<'_>, Node<'_>, &mut Vec<u8>) -> Result<()>,
 }
@@ -69,9 +87,11 @@ pub struct Entry {
 const fn entry<H: Handler>() -> Entry {
     Entry {
         name: H::NAME,
+        since: H::SINCE,
         lane: H::LANE,
         while_frozen: H::WHILE_FROZEN,
         success_response: H::SUCCESS_RESPONSE,
+        needs: H::NEEDS,
         call: call::<H>,
     }
 }
@@ -98,12 +118,24 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestFileFlush>(),
     entry::<GuestFsfreezeStatus>(),
     entry::<GuestFsfreezeFreeze>(),
+    entry::<GuestFsfreezeFreezeList>(),
     entry::<GuestFsfreezeThaw>(),
     entry::<GuestFstrim>(),
     entry::<GuestSuspendDisk>(),
     entry::<GuestSuspendRam>(),
     entry::<GuestSuspendHybrid>(),
     entry::<GuestNetworkGetInterfaces>(),
+    entry::<GuestGetVcpus>(),
+    entry::<GuestSetVcpus>(),
+    entry::<GuestGetDisks>(),
+    entry::<GuestGetFsinfo>(),
+    entry::<GuestGetMemoryBlocks>(),
+    entry::<GuestSetMemoryBlocks>(),
+    entry::<GuestGetMemoryBlockInfo>(),
+    entry::<GuestGetDiskstats>(),
+    entry::<GuestGetCpustats>(),
+    entry::<GuestGetLoad>(),
+    entry::<GuestNetworkGetRoute>(),
 ];
 
 /// The command of this name.

@@ -4,7 +4,11 @@
 //! `None`. Order of the fields is the order of the schema, because the first wrong one is the one complained about.
 
 pub mod core;
+pub mod cpu;
 pub mod file;
 pub mod fsfreeze;
+pub mod memory;
 pub mod network;
 pub mod power;
+pub mod stats;
+pub mod storage;

@@ -15,7 +15,9 @@ fn routes(v4: Option<&str>, v6: Option<&str>) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("proc/net")).unwrap();
     for (name, text) in [("route", v4), ("ipv6_route", v6)] {
-        text.map(|text| fs::write(dir.path().join("proc/net").join(name), text).unwrap());
+        if let Some(text) = text {
+            fs::write(dir.path().join("proc/net").join(name), text).unwrap();
+        }
     }
     let routes = all(&Root::new(dir.path())).unwrap();
     routes.iter().map(|route| serde_json::to_value(route).unwrap()).collect()

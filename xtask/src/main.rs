@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask demo`, `test`, `check`, `dist`.
 
+mod bench;
 mod check;
 mod demo;
 mod dist;
@@ -29,6 +30,8 @@ enum Verb {
     Test(test::Options),
     /// Format, lints, documentation and the rules for source files
     Check,
+    /// Measure the agent beside the C agent
+    Bench(bench::Options),
     /// Build the static programs and pack them with what a distribution needs
     Dist,
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Test(options) => test::run(&options),
         Verb::Check => check::run(),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Dist => dist::run(),
     };
     match result {

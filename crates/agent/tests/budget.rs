@@ -1,1 +1,161 @@
+//! What the agent may cost in a guest, in numbers.
+//!
+//! Size and memory are those of the static release build, which `QEMU_GA` names; without it those tests say that they
+//! did not run. The rest holds for any build.
 
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use qga_testkit::host::PATIENCE;
+use qga_testkit::{Program, Setup, TestAgent, skip, wait};
+use serde_json::json;
+
+const MIB: u64 = 1 << 20;
+
+/// The agent that is shipped, if it is there.
+fn shipped(test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("QEMU_GA").filter(|path| !path.is_empty()).map(PathBuf::from);
+    if path.is_none() {
+        skip::skipped(test, "QEMU_GA does not name the static release build");
+    }
+    path
+}
+
+fn start(program: PathBuf) -> TestAgent {
+    Setup::new(&Program::ours(program)).start()
+}
+
+fn this_build() -> PathBuf {
+    env!("CARGO_BIN_EXE_qemu-ga").into()
+}
+
+#[test]
+fn the_program_is_smaller_than_two_megabytes() {
+    let Some(program) = shipped("size") else { return };
+    let size = fs::metadata(&program).unwrap().len();
+    assert!(size < 2_000_000, "{size} bytes");
+}
+
+#[test]
+fn idle_it_takes_less_than_two_mebibytes() {
+    let Some(program) = shipped("idle memory") else { return };
+    let agent = start(program);
+    let mut host = agent.host();
+    host.call("guest-ping", json!({})).unwrap();
+    host.call("guest-info", json!({})).unwrap();
+    drop(host);
+    sleep(Duration::from_millis(500));
+    assert!(agent.rss() < 2 * MIB, "{} KiB", agent.rss() >> 10);
+}
+
+#[test]
+fn a_large_write_is_given_back() {
+    let Some(program) = shipped("memory after a large write") else { return };
+    let agent = start(program);
+    let path = agent.dir().join("large");
+    let mut host = agent.host();
+    let handle = host.call("guest-file-open", json!({ "path": path, "mode": "w" })).unwrap();
+    let text = "QUJD".repeat(10 << 20);
+    let wrote = host.call("guest-file-write", json!({ "handle": handle, "buf-b64": text })).unwrap();
+    assert_eq!(wrote["count"], 30 << 20);
+    host.call("guest-file-close", json!({ "handle": handle })).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), 30 << 20);
+    let small = || (agent.rss() < 4 * MIB).then_some(());
+    let given_back = wait::poll(PATIENCE, small);
+    assert!(given_back.is_some(), "{} KiB", agent.rss() >> 10);
+}
+
+#[test]
+fn idle_it_is_never_woken() {
+    let agent = start(this_build());
+    let mut host = agent.host();
+    host.call("guest-ping", json!({})).unwrap();
+    // Not with a client that is silent, and not without one.
+    for _ in 0..2 {
+        sleep(Duration::from_millis(300));
+        let before = agent.wake_ups();
+        sleep(Duration::from_secs(2));
+        assert_eq!(agent.wake_ups(), before);
+        host = agent.host();
+    }
+    drop(host);
+}
+
+#[test]
+fn a_thread_comes_with_work_and_goes_with_it() {
+    let agent = start(this_build());
+    let mut host = agent.host();
+    host.call("guest-ping", json!({})).unwrap();
+    host.call("guest-info", json!({})).unwrap();
+    assert_eq!(agent.threads(), 1, "the core commands need no thread");
+    let missing = host.call("guest-file-open", json!({ "path": "/nonexistent" }));
+    assert!(missing.is_err());
+    assert!(agent.threads() <= 2);
+    wait::until("an idle thread's end", PATIENCE, || (agent.threads() == 1).then_some(()));
+}
+
+#[test]
+fn descriptors_stay_the_same_over_a_thousand_calls_and_a_hundred_clients() {
+    let agent = start(this_build());
+    let path = agent.dir().join("file");
+    fs::write(&path, "content").unwrap();
+    agent.host().call("guest-network-get-interfaces", json!({})).unwrap();
+    let settled = || (agent.threads() == 1).then_some(());
+    wait::until("an idle agent", PATIENCE, settled);
+    let before = agent.fds();
+    for _ in 0..100 {
+        let mut host = agent.host();
+        host.sync(PATIENCE).unwrap();
+        for _ in 0..2 {
+            host.call("guest-info", json!({})).unwrap();
+            let handle = host.call("guest-file-open", json!({ "path": path })).unwrap();
+            host.call("guest-file-read", json!({ "handle": handle })).unwrap();
+            host.call("guest-file-close", json!({ "handle": handle })).unwrap();
+            host.call("guest-network-get-interfaces", json!({})).unwrap();
+        }
+    }
+    let same = || (agent.fds() == before).then_some(());
+    assert!(wait::poll(PATIENCE, same).is_some(), "{} descriptors, {before} before", agent.fds());
+}
+
+#[test]
+fn memory_stays_the_same_over_ten_thousand_calls() {
+    let agent = start(this_build());
+    let mut host = agent.host();
+    let mut calls = |count: usize| {
+        for id in 0..count {
+            assert_eq!(host.call("guest-sync", json!({ "id": id })).unwrap(), id);
+            host.call("guest-info", json!({})).unwrap();
+        }
+    };
+    calls(500);
+    let before = agent.rss();
+    calls(4500);
+    let grown = agent.rss().saturating_sub(before);
+    assert!(grown < MIB, "grown by {} KiB", grown >> 10);
+}
+
+#[test]
+fn it_is_made_of_eighteen_crates_at_most() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--offline", "--package", "qemu-ga", "--edges", "normal", "--prefix", "none", "--no-dedupe"])
+        .args(["--target", "x86_64-unknown-linux-gnu"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut crates: Vec<&str> = tree
+        .lines()
+        .filter(|line| !line.contains("(proc-macro)"))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    crates.sort_unstable();
+    crates.dedup();
+    assert!(crates.contains(&"rustix"), "{tree}");
+    assert!(crates.len() <= 18, "{} crates: {}", crates.len(), crates.join(" "));
+}

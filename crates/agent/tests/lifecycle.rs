@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -201,6 +202,44 @@ fn pings_and_syncs_leave_no_line() {
 }
 
 #[test]
+fn the_most_verbose_log_tells_nothing_of_what_is_sent() {
+    let agent = Setup::new(&ours()).arg("-v").start();
+    let mut host = agent.host();
+    let path = agent.dir().join("file");
+    let handle = host.call("guest-file-open", json!({ "path": path, "mode": "w+" })).unwrap();
+    // "a secret" and its base64.
+    host.call("guest-file-write", json!({ "handle": handle, "buf-b64": "YSBzZWNyZXQ=" })).unwrap();
+    host.call("guest-file-seek", json!({ "handle": handle, "offset": 0, "whence": 0 })).unwrap();
+    assert_eq!(host.call("guest-file-read", json!({ "handle": handle })).unwrap()["buf-b64"], "YSBzZWNyZXQ=");
+    host.send_raw(b"{\"execute\": \"guest-set-user-password\", \"arguments\": {\"password\": \"YSBzZWNyZXQ\n").unwrap();
+    host.sync(PATIENCE).unwrap();
+    let log = agent.stderr();
+    assert!(log.contains("guest-file-write"), "{log}");
+    for secret in ["a secret", "YSBzZWNy"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[test]
+fn whatever_the_umask_no_file_of_the_agent_is_open_to_others() {
+    let setup = Setup::new(&ours()).inside(["sh", "-c", "umask 0; exec \"$@\"", "sh"]);
+    let (pid_file, log) = (setup.dir().join("pid"), setup.dir().join("log"));
+    let mut command = daemon(&setup, &pid_file);
+    command.arg("-l").arg(&log);
+    let output = finish(command);
+    assert!(output.status.success(), "{}", said(&output));
+    let _background = Background::of(&pid_file);
+    let made = setup.dir().join("made");
+    let mut host = Host::connect(setup.socket()).unwrap();
+    host.call("guest-file-open", json!({ "path": made, "mode": "w" })).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for path in [&pid_file, &log, &setup.socket(), &setup.state_dir().join("qga.state")] {
+        assert_eq!(mode(path), 0o600, "{}", path.display());
+    }
+    assert_eq!(mode(&made), 0o644);
+}
+
+#[test]
 fn a_misspelt_block_list_is_said_on_standard_error() {
     let agent = Setup::new(&ours()).arg("--block-rpcs=guest-shutdwon").start();
     agent.host().call("guest-ping", json!({})).unwrap();
@@ -284,6 +323,7 @@ fn a_start_that_fails_says_why_in_one_line_and_ends_with_1() {
         (&["-t", file], "qga.state.isfrozen: Not a directory"),
         (&["-l", "/nonexistent/log"], "/nonexistent/log: No such file or directory"),
         (&["-p", "/nonexistent/sock"], "/nonexistent/sock: No such file or directory"),
+        (&["-p", ""], "must specify a path for this channel"),
         (&["-d", "-f", "/nonexistent/pid"], "/nonexistent/pid: No such file or directory"),
     ];
     for (args, part) in table {

@@ -364,6 +364,12 @@ impl TestAgent {
         self.try_wait().is_none()
     }
 
+    /// Whether it has ended, even if the kernel cannot let go of it yet.
+    pub fn is_dead(&self) -> bool {
+        let stat = fs::read_to_string(self.proc("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    }
+
     /// Waits for its end; none when it still runs then.
     pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         wait::poll(within, || self.try_wait())

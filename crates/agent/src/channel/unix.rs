@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use qga_proto::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::Mode;
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::platform::linux::errno::{Context, ErrnoText};
+use crate::platform::linux::errno::Context;
 
 /// Clients that may wait to be accepted.
 pub(super) const BACKLOG: i32 = 64;
+
+/// Longest path, in bytes: the kernel takes one more, but most clients cannot connect without a NUL at its end.
+const PATH_MAX: usize = 107;
 
 /// The socket's file, removed when the agent ends, unless another agent has put its own there.
 #[derive(Debug)]
@@ -41,10 +43,15 @@ fn identity(path: &Path) -> Option<Identity> {
 
 /// Listens at `path`. A socket that nobody listens at any more is replaced; one that is in use is left alone.
 pub fn listen(path: &Path) -> Result<(OwnedFd, SocketFile)> {
-    let address = SocketAddrUnix::new(path).map_err(|errno| match errno {
-        Errno::NAMETOOLONG => Error::generic(format!("UNIX socket path '{}' is too long", path.display())),
-        errno => Error::generic(format!("Failed to bind socket to {}: {}", path.display(), errno.errno_text())),
-    })?;
+    if path.as_os_str().is_empty() {
+        // The kernel would take it, under a name that nobody is told.
+        return Err(Error::generic("must specify a path for this channel"));
+    }
+    if path.as_os_str().len() > PATH_MAX {
+        return Err(Error::generic(format!("UNIX socket path '{}' is too long", path.display())));
+    }
+    let failed = || format!("Failed to bind socket to {}", path.display());
+    let address = SocketAddrUnix::new(path).context(failed)?;
     make_room(path)?;
     let fd = rustix::net::socket_with(
         AddressFamily::UNIX,
@@ -53,7 +60,6 @@ pub fn listen(path: &Path) -> Result<(OwnedFd, SocketFile)> {
         None,
     )
     .context(|| "Failed to create socket".to_owned())?;
-    let failed = || format!("Failed to bind socket to {}", path.display());
     // The mode of a socket's file is that of the socket: set before it has a name, it is never open to others.
     rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR).context(failed)?;
     rustix::net::bind(&fd, &address).context(failed)?;
@@ -105,6 +111,22 @@ mod tests {
         drop(first.1);
         assert!(path.exists());
         drop(second);
+    }
+
+    #[test]
+    fn a_path_that_no_client_could_connect_to_is_refused() {
+        assert_eq!(listen(Path::new("")).unwrap_err().desc, "must specify a path for this channel");
+        let dir = tempfile::tempdir().unwrap();
+        let of_length = |length: usize| {
+            let room = length - dir.path().as_os_str().len() - 1;
+            dir.path().join("x".repeat(room))
+        };
+        let too_long = of_length(108);
+        let complaint = format!("UNIX socket path '{}' is too long", too_long.display());
+        assert_eq!(listen(&too_long).unwrap_err().desc, complaint);
+        let longest = of_length(107);
+        let _listening = listen(&longest).unwrap();
+        UnixStream::connect(&longest).unwrap();
     }
 
     #[test]

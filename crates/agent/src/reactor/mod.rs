@@ -191,7 +191,11 @@ impl Reactor {
         while self.connections.len() < CLIENTS_MAX {
             let Source::Listener(listener) = &self.source else { return };
             match listener.accept() {
-                Ok(fd) => self.connect(fd, None, Peer::Client),
+                Ok(fd) => {
+                    if let Err(errno) = self.connect(fd, None, Peer::Client) {
+                        log::error!("cannot watch a client: {}", errno.errno_text());
+                    }
+                }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
@@ -202,14 +206,12 @@ impl Reactor {
         }
     }
 
-    fn connect(&mut self, fd: OwnedFd, reply_limit: Option<usize>, peer: Peer) {
+    fn connect(&mut self, fd: OwnedFd, reply_limit: Option<usize>, peer: Peer) -> std::result::Result<(), Errno> {
         let id = self.fresh_id();
         let session = Session::new(self.fresh_id(), reply_limit);
-        if let Err(errno) = self.poller.watch(&fd, Token(id)) {
-            log::error!("cannot watch a client: {}", errno.errno_text());
-            return;
-        }
+        self.poller.watch(&fd, Token(id))?;
         self.connections.insert(id, Connection::new(fd, session, peer));
+        Ok(())
     }
 
     fn fresh_id(&mut self) -> u64 {
@@ -266,7 +268,11 @@ impl Reactor {
             PortKind::Isa => Peer::Terminal,
         };
         if let Some(fd) = watch.try_open(&self.poller, UEVENTS)? {
-            self.connect(fd, limit, peer);
+            // What cannot be watched, such as a file on a disk, is no port.
+            if let Err(errno) = self.connect(fd, limit, peer) {
+                let Source::Port(watch) = &self.source else { return Ok(()) };
+                return Err(watch.cannot_open(errno));
+            }
         }
         Ok(())
     }

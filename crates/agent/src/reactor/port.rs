@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use qga_proto::error::Result;
+use qga_proto::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -38,6 +38,10 @@ impl PortWatch {
 
     pub(super) fn reply_limit(&self) -> Option<usize> {
         self.port.reply_limit()
+    }
+
+    pub(super) fn cannot_open(&self, errno: Errno) -> Error {
+        self.port.cannot_open(errno)
     }
 
     pub(super) fn kind(&self) -> PortKind {
@@ -109,6 +113,35 @@ impl PortWatch {
         if let Some(fd) = &self.uevents {
             // Until it is empty, or overran: what they say does not matter, only that something came.
             while !matches!(rustix::io::read(fd, &mut announcement), Err(Errno::AGAIN | Errno::BADF)) {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Channel;
+    use crate::config::Config;
+
+    fn watch(method: &str, patient: bool) -> PortWatch {
+        let config = Config { method: method.into(), path: Some("/nonexistent/port".into()), ..Config::default() };
+        let Ok(Channel::Port(port)) = Channel::from_config(&config, None) else { panic!("{method} is a port") };
+        PortWatch { seen: true, next: None, ..PortWatch::new(port, patient) }
+    }
+
+    #[test]
+    fn the_loss_of_a_port_that_is_not_waited_for_is_a_failure() {
+        let lost = watch("virtio-serial", false).lost(Errno::NODEV).unwrap_err();
+        let text = "lost channel '/nonexistent/port': No such device (--retry-path waits for it to come back)";
+        assert_eq!(lost.desc, text);
+    }
+
+    #[test]
+    fn a_port_that_is_waited_for_and_a_line_that_hung_up_are_tried_again() {
+        for (method, patient) in [("virtio-serial", true), ("isa-serial", true), ("isa-serial", false)] {
+            let mut watch = watch(method, patient);
+            watch.lost(Errno::IO).unwrap();
+            assert!(watch.deadline().is_some(), "{method}");
         }
     }
 }

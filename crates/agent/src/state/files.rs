@@ -5,7 +5,7 @@
 //!
 //! The lock of the table is held to find a handle, never while its file is read or written. A handle is used by one
 //! command at a time; on a file that hangs (a dead server of a network file system) the next command for the *same*
-//! handle is told so after [`PATIENCE`], and all others go on.
+//! handle is told so after two seconds, and all others go on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -13,11 +13,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy from the two lists. An empty allow list is the same as none.
+    /// A policy from the two lists. An empty allow list is the same as none; one that holds nothing but empty names
+    /// (`,`) is a slip of the pen that must not open everything, and allows nothing.
     pub fn new(block: &[String], allow: &[String]) -> Self {
-        let set = |names: &[String]| names.iter().filter(|name| !name.is_empty()).cloned().collect::<HashSet<_>>();
-        let allowed = set(allow);
-        Policy { blocked: set(block), allowed: (!allowed.is_empty()).then_some(allowed) }
+        let set = |names: &[String]| names.iter().cloned().collect::<HashSet<_>>();
+        Policy { blocked: set(block), allowed: (!allow.is_empty()).then(|| set(allow)) }
     }
 
     /// Whether the command may be called now. While file systems are frozen the lists do not count: thaw must
@@ -49,8 +49,18 @@ mod tests {
 
     #[test]
     fn empty_lists_allow_everything() {
-        let policy = Policy::new(&names(&[""]), &names(&[""]));
+        let policy = Policy::new(&[], &[]);
         assert!(COMMANDS.iter().all(|entry| policy.permits(entry, false)));
+        let policy = Policy::new(&names(&[""]), &[]);
+        assert!(COMMANDS.iter().all(|entry| policy.permits(entry, false)));
+    }
+
+    #[test]
+    fn an_allow_list_without_a_name_allows_nothing() {
+        for list in [&[""][..], &["", ""]] {
+            let policy = Policy::new(&[], &names(list));
+            assert!(!COMMANDS.iter().any(|entry| policy.permits(entry, false)), "{list:?}");
+        }
     }
 
     #[test]

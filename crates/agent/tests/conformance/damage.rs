@@ -15,7 +15,7 @@ const REPLY: &str = "{\"return\": 7, \"id\": \"\\\\u00E9 x\"}";
 fn a_request_in_two_pieces_is_understood_wherever_it_is_cut() {
     let (_agent, mut host) = agent();
     for at in 1..REQUEST.len() {
-        host.send_raw(REQUEST[..at].as_bytes()).unwrap();
+        host.send_raw(&REQUEST.as_bytes()[..at]).unwrap();
         sleep(Duration::from_millis(2));
         assert_eq!(ask(&mut host, &REQUEST[at..]), REPLY, "cut at {at}");
     }
@@ -25,7 +25,7 @@ fn a_request_in_two_pieces_is_understood_wherever_it_is_cut() {
 fn a_request_that_breaks_off_anywhere_is_given_up_at_the_byte_0xff() {
     let (mut agent, mut host) = agent();
     for at in 1..REQUEST.len() {
-        host.send_raw(REQUEST[..at].as_bytes()).unwrap();
+        host.send_raw(&REQUEST.as_bytes()[..at]).unwrap();
         host.sync(PATIENCE).unwrap_or_else(|error| panic!("cut at {at}: {error}"));
         assert_eq!(ask(&mut host, REQUEST), REPLY, "cut at {at}");
     }
@@ -39,7 +39,7 @@ fn a_request_that_breaks_off_anywhere_is_forgotten_with_its_connection() {
     let mut clean = 0;
     for at in 1..REQUEST.len() {
         let mut host = agent.host();
-        host.send_raw(REQUEST[..at].as_bytes()).unwrap();
+        host.send_raw(&REQUEST.as_bytes()[..at]).unwrap();
         drop(host);
         let mut host = agent.host();
         host.send_raw(format!("{REQUEST}\n").as_bytes()).unwrap();

@@ -64,6 +64,15 @@ fn an_empty_allow_list_is_none() {
 }
 
 #[test]
+fn an_allow_list_of_nothing_but_a_comma_allows_nothing() {
+    if !has_allow_list() {
+        return;
+    }
+    let agent = setup().arg("--allow-rpcs=,").start();
+    assert_eq!(ask(&mut agent.host(), "{\"execute\":\"guest-ping\"}"), refused("guest-ping"));
+}
+
+#[test]
 fn lists_of_the_configuration_file_and_the_command_line_add_up() {
     let setup = setup();
     let file = setup.dir().join("conf");

@@ -19,8 +19,11 @@ struct Script {
     thaw_hook: Option<Error>,
     adopted: Option<Error>,
     /// Freezing this one tells that it has begun, and ends when told to.
-    stuck: Option<(&'static str, Mutex<Sender<()>>, Mutex<Receiver<()>>)>,
+    stuck: Option<Stuck>,
 }
+
+/// Its mount point, whom to tell, and who ends it.
+type Stuck = (&'static str, Mutex<Sender<()>>, Mutex<Receiver<()>>);
 
 const POINTS: [&str; 4] = ["/d", "/c", "/b", "/a"];
 

@@ -7,6 +7,7 @@ mod activation;
 mod clients;
 mod command_line;
 mod damage;
+mod devices;
 mod differences;
 mod files;
 mod frozen;

@@ -11,8 +11,18 @@ use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::process;
 
-const MODULES: &[&str] =
-    &["loop", "scsi_debug", "sd_mod", "virtio_blk", "virtio_console", "virtio_net", "virtio_pci", "virtio_scsi", "xfs"];
+const MODULES: &[&str] = &[
+    "ata_piix",
+    "loop",
+    "scsi_debug",
+    "sd_mod",
+    "virtio_blk",
+    "virtio_console",
+    "virtio_net",
+    "virtio_pci",
+    "virtio_scsi",
+    "xfs",
+];
 
 /// Programs of the host that busybox has no full version of. Its shell prefers its own: call them by their full path.
 const PROGRAMS: &[&str] = &["mke2fs"];

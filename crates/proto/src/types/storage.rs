@@ -28,7 +28,7 @@ pub struct GuestFilesystemInfo {
     /// All there is, in bytes, with what is kept for root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_bytes_privileged: Option<u64>,
-    /// Where it is mounted; may be given to `guest-fsfreeze-freeze-list`.
+    /// Where it is mounted; may be given to `guest-fsfreeze-freeze-list`, which passes over what cannot be frozen.
     pub mountpoint: String,
     /// The disks it lies on; none where it lies on no disk, or on one that has no address.
     pub disk: Vec<GuestDiskAddress>,

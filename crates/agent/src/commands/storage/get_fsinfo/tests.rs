@@ -21,17 +21,17 @@ fn file_systems_come_in_reverse_order_of_mounting_with_their_disks() {
     tree.disk("devices/virtual/block/loop0", "7:0");
     let all = run(
         &tree,
-        "22 1 0:21 / /proc rw - proc proc rw\n\
-         30 1 254:1 / / rw - ext4 /dev/root rw\n\
-         31 30 7:0 / /mnt/loop rw - xfs /dev/loop0 rw\n\
-         32 30 99:99 / /mnt/missing\\040x\\134y\\011z rw - fuseblk /dev/x rw\n\
-         33 30 254:1 /srv /mnt/bind rw - ext4 /dev/root rw\n",
+        "9000022 1 0:21 / /proc rw - proc proc rw\n\
+         9000030 1 254:1 / / rw - ext4 /dev/root rw\n\
+         9000031 9000030 7:0 / /mnt/loop rw - xfs /dev/loop0 rw\n\
+         9000032 9000030 99:99 / /mnt/missing\\040x\\134y\\011z rw - fuseblk /dev/x rw\n\
+         9000033 9000030 254:1 /srv /mnt/bind rw - ext4 /dev/root rw\n",
     );
     assert_eq!(lines(&all), ["/mnt/missing x\\y\tz 99:99 fuseblk", "/mnt/loop loop0 xfs", "/ vda1 ext4"]);
     let disks: Vec<usize> = all.iter().map(|one| one.disk.len()).collect();
     assert_eq!(disks, [0, 0, 1]);
     assert_eq!(all[2].disk[0].dev.as_deref(), Some("/dev/vda1"));
-    // None of these mounts is one of this machine's: a path that leads elsewhere tells nothing about them.
+    // No mount of this machine has such a number: what their paths lead to here is something else.
     assert!(all.iter().all(|one| (one.total_bytes, one.used_bytes, one.total_bytes_privileged) == (None, None, None)));
 }
 

@@ -46,7 +46,11 @@ impl Disk {
         disk
     }
 
-    fn empty(directory: &Path, name: &str, size: u64) -> Self {
+    /// Nothing but zeros, this many MiB of them.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn empty(directory: &Path, name: &str, size: u64) -> Self {
         let path = directory.join(name);
         let made = File::create(&path).and_then(|file| file.set_len(size * MIB));
         made.unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -12,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::process;
 
 const MODULES: &[&str] = &[
+    "ata_piix",
     "loop",
     "scsi_debug",
     "sd_mod",

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod cpio;
 pub mod disks;
+pub mod hardware;
 pub mod harness;
 pub mod image;
 pub mod kernel;

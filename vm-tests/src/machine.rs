@@ -10,6 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::disks::Disk;
+use crate::hardware;
 use crate::image::Image;
 use crate::process::Kept;
 use crate::qmp::Qmp;
@@ -35,6 +36,9 @@ const TAIL: usize = 40;
 pub struct Spec {
     /// ext4 on virtio-blk (/mnt/ext4), xfs on virtio-scsi with discard (/mnt/xfs), and a swap disk.
     pub disks: bool,
+    /// Disks on every other bus that this kernel and this machine have, and room for more memory: see
+    /// [`hardware`].
+    pub hardware: bool,
     /// The agent is not started.
     pub no_agent: bool,
 }
@@ -88,6 +92,11 @@ impl Machine {
         let _ = self.qmp.try_execute("quit", json!({}));
         self.qemu.wait(Duration::from_secs(30));
         (self.qemu, self.qmp, self.shell) = start(self.directory.path(), &self.image, self.spec, self.disks.as_ref());
+    }
+
+    /// What it was booted with.
+    pub fn spec(&self) -> Spec {
+        self.spec
     }
 
     /// The agent under test.
@@ -229,7 +238,7 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
     add(&["-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-accel", "tcg", "-cpu", "max"]);
-    add(&["-smp", "2", "-m", "512M"]);
+    add(&["-smp", "2", "-m", if spec.hardware { hardware::MEMORY } else { "512M" }]);
     add(&["-global", "PIIX4_PM.disable_s3=0", "-global", "PIIX4_PM.disable_s4=0"]);
     // A guest that turns itself off is paused instead of ending QEMU: its event is never lost in the end of the process.
     add(&["-no-shutdown"]);
@@ -258,6 +267,11 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
             "scsi-hd,bus=scsi.0,scsi-id=1,lun=2,drive=xfs",
         ]);
         kernel_line.push_str(" vm_ext4=/dev/vda vm_swap=/dev/vdb vm_xfs=/dev/sda");
+    }
+    if spec.hardware {
+        add(&hardware::arguments(directory).iter().map(String::as_str).collect::<Vec<_>>());
+        kernel_line.push(' ');
+        kernel_line.push_str(hardware::KERNEL_LINE);
     }
     if spec.no_agent {
         kernel_line.push_str(" vm_agent=none");

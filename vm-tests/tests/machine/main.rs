@@ -8,6 +8,7 @@ use vm_tests::{Image, Machine, Spec, cases};
 
 mod accounts;
 mod connection;
+mod devices;
 mod exec;
 mod file;
 mod freeze;
@@ -60,6 +61,8 @@ fn main() -> ExitCode {
         exec::input_arrives_whole_and_output_comes_back_whole,
         exec::a_reply_with_output_stays_below_what_the_port_carries,
         exec::a_service_started_in_the_background_runs_on_and_no_zombie_stays,
+        devices::processors_go_offline_and_come_back,
+        devices::the_default_route_is_the_user_mode_networks,
         freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,
         freeze::an_agent_killed_while_frozen_and_started_again_thaws,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
@@ -76,6 +79,9 @@ fn main() -> ExitCode {
         power::suspend_ram_sleeps_until_the_host_wakes_it,
         power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
         power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
+        // These two have a machine of their own.
+        devices::the_disks_on_each_bus_are_those_of_qemus_command_line,
+        devices::blocks_of_a_memory_module_go_online_and_offline,
         power::shutdown_mode_reboot_resets_the_machine,
         // These two leave no machine behind.
         power::shutdown_mode_powerdown_turns_the_machine_off,

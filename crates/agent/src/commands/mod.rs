@@ -2,12 +2,18 @@
 
 pub mod account;
 pub mod core;
+pub mod cpu;
+#[cfg(test)]
+mod document;
 pub mod exec;
 pub mod file;
 pub mod fsfreeze;
+pub mod memory;
 pub mod network;
 pub mod power;
 pub mod ssh;
+pub mod stats;
+pub mod storage;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -19,14 +25,20 @@ use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
 use qga_proto::types::account::GuestSetUserPassword;
 use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
+use qga_proto::types::cpu::{GuestGetVcpus, GuestSetVcpus};
 use qga_proto::types::exec::{GuestExec, GuestExecStatus};
 use qga_proto::types::file::{
     GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,
 };
-use qga_proto::types::fsfreeze::{GuestFsfreezeFreeze, GuestFsfreezeStatus, GuestFsfreezeThaw, GuestFstrim};
-use qga_proto::types::network::GuestNetworkGetInterfaces;
+use qga_proto::types::fsfreeze::{
+    GuestFsfreezeFreeze, GuestFsfreezeFreezeList, GuestFsfreezeStatus, GuestFsfreezeThaw, GuestFstrim,
+};
+use qga_proto::types::memory::{GuestGetMemoryBlockInfo, GuestGetMemoryBlocks, GuestSetMemoryBlocks};
+use qga_proto::types::network::{GuestNetworkGetInterfaces, GuestNetworkGetRoute};
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
 use qga_proto::types::ssh::{GuestSshAddAuthorizedKeys, GuestSshGetAuthorizedKeys, GuestSshRemoveAuthorizedKeys};
+use qga_proto::types::stats::{GuestGetCpustats, GuestGetDiskstats, GuestGetLoad};
+use qga_proto::types::storage::{GuestGetDisks, GuestGetFsinfo};
 use qga_proto::types::system::{GuestGetHostName, GuestGetOsinfo, GuestGetTimezone, GuestGetUsers};
 use qga_proto::types::time::{GuestGetTime, GuestSetTime};
 
@@ -56,6 +68,8 @@ pub trait Handler: Command {
     const LANE: Lane = Lane::Worker;
     /// Whether it may be called while file systems are frozen.
     const WHILE_FROZEN: bool = false;
+    /// What the guest must have for it, beside the agent itself; for `docs/commands.md`.
+    const NEEDS: &'static str = "";
 
     /// Does it.
     fn run(cx: Context<'_>, args: Self::Args<'_>) -> Result<Self::Ret>;
@@ -66,12 +80,16 @@ pub trait Handler: Command {
 pub struct Entry {
     /// The name on the wire.
     pub name: &'static str,
+    /// The QEMU release that brought it.
+    pub since: &'static str,
     /// Where it runs.
     pub lane: Lane,
     /// Whether it may be called while file systems are frozen.
     pub while_frozen: bool,
     /// Whether it answers when it succeeds.
     pub success_response: bool,
+    /// What the guest must have for it.
+    pub needs: &'static str,
     /// Binds the arguments, runs the handler and writes its result as JSON.
     pub call: fn(Context<'_>, Node<'_>, &mut Vec<u8>) -> Result<()>,
 }
@@ -79,9 +97,11 @@ pub struct Entry {
 const fn entry<H: Handler>() -> Entry {
     Entry {
         name: H::NAME,
+        since: H::SINCE,
         lane: H::LANE,
         while_frozen: H::WHILE_FROZEN,
         success_response: H::SUCCESS_RESPONSE,
+        needs: H::NEEDS,
         call: call::<H>,
     }
 }
@@ -110,13 +130,21 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestFileFlush>(),
     entry::<GuestFsfreezeStatus>(),
     entry::<GuestFsfreezeFreeze>(),
+    entry::<GuestFsfreezeFreezeList>(),
     entry::<GuestFsfreezeThaw>(),
     entry::<GuestFstrim>(),
     entry::<GuestSuspendDisk>(),
     entry::<GuestSuspendRam>(),
     entry::<GuestSuspendHybrid>(),
     entry::<GuestNetworkGetInterfaces>(),
+    entry::<GuestGetVcpus>(),
+    entry::<GuestSetVcpus>(),
+    entry::<GuestGetDisks>(),
+    entry::<GuestGetFsinfo>(),
     entry::<GuestSetUserPassword>(),
+    entry::<GuestGetMemoryBlocks>(),
+    entry::<GuestSetMemoryBlocks>(),
+    entry::<GuestGetMemoryBlockInfo>(),
     entry::<GuestExecStatus>(),
     entry::<GuestExec>(),
     entry::<GuestGetHostName>(),
@@ -126,6 +154,10 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestSshGetAuthorizedKeys>(),
     entry::<GuestSshAddAuthorizedKeys>(),
     entry::<GuestSshRemoveAuthorizedKeys>(),
+    entry::<GuestGetDiskstats>(),
+    entry::<GuestGetCpustats>(),
+    entry::<GuestGetLoad>(),
+    entry::<GuestNetworkGetRoute>(),
 ];
 
 /// The command of this name.

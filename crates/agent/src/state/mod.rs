@@ -9,6 +9,7 @@ pub mod policy;
 use crate::config::Config;
 use crate::persist::Persist;
 use crate::platform::linux::root::Root;
+use crate::platform::linux::usage;
 
 /// Everything the handlers share.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct State {
     pub freeze: freeze::Freeze,
     /// Which commands may be called.
     pub policy: policy::Policy,
+    /// Which file systems do not answer.
+    pub usage: usage::Asker,
     /// What outlives the process.
     pub persist: Persist,
 }
@@ -40,6 +43,7 @@ impl State {
             files: files::FileTable::default(),
             freeze: freeze::Freeze::default(),
             policy: policy::Policy::default(),
+            usage: usage::Asker::default(),
             persist: Persist::new(dir, &root).unwrap(),
             root,
         }

@@ -8,6 +8,7 @@ mod activation;
 mod clients;
 mod command_line;
 mod damage;
+mod devices;
 mod differences;
 mod exec;
 mod files;

@@ -1,4 +1,4 @@
-//! `guest-fsfreeze-status`, `-freeze`, `-thaw`, and `guest-fstrim`.
+//! `guest-fsfreeze-status`, `-freeze`, `-freeze-list`, `-thaw`, and `guest-fstrim`.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,26 @@ impl Command for GuestFsfreezeFreeze {
     const SINCE: &'static str = "0.15.0";
     type Args<'a> = Empty;
     type Ret = i64;
+}
+
+/// Freezes the file systems with these mount points; returns how many.
+#[derive(Debug)]
+pub struct GuestFsfreezeFreezeList;
+
+impl Command for GuestFsfreezeFreezeList {
+    const NAME: &'static str = "guest-fsfreeze-freeze-list";
+    const SINCE: &'static str = "2.2";
+    type Args<'a> = FsfreezeFreezeListArgs;
+    type Ret = i64;
+}
+
+/// Arguments of `guest-fsfreeze-freeze-list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsfreezeFreezeListArgs {
+    /// Mount points; any mount of a file system stands for it, and what is no mount point is passed over. Absent: all
+    /// file systems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mountpoints: Option<Vec<String>>,
 }
 
 /// Thaws the file systems; returns how many were thawed.

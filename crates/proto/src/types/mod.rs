@@ -5,11 +5,15 @@
 
 pub mod account;
 pub mod core;
+pub mod cpu;
 pub mod exec;
 pub mod file;
 pub mod fsfreeze;
+pub mod memory;
 pub mod network;
 pub mod power;
 pub mod ssh;
+pub mod stats;
+pub mod storage;
 pub mod system;
 pub mod time;

@@ -9,6 +9,7 @@ use crate::state::freeze::System;
 
 impl Handler for GuestFsfreezeThaw {
     const WHILE_FROZEN: bool = true;
+    const NEEDS: &'static str = "CAP_SYS_ADMIN";
 
     fn run(cx: Context<'_>, _: Empty) -> Result<i64> {
         let thawed = cx.state.freeze.thaw(&System::of(cx.state));

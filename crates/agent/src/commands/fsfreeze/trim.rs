@@ -12,6 +12,8 @@ use crate::platform::linux::mountinfo::{self, FileSystem, Table};
 use crate::platform::linux::root::Root;
 
 impl Handler for GuestFstrim {
+    const NEEDS: &'static str = "CAP_SYS_ADMIN; disks with discard";
+
     fn run(cx: Context<'_>, args: FstrimArgs) -> Result<FstrimRet> {
         log::info!(target: "audit", "guest-fstrim called");
         trim_all(&cx.state.root, args.minimum.unwrap_or(0))

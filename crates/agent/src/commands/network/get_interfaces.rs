@@ -13,6 +13,8 @@ use crate::platform::linux::errno::Context as _;
 use crate::platform::linux::netlink::{self, Address, Counters, Link};
 
 impl Handler for GuestNetworkGetInterfaces {
+    const NEEDS: &'static str = "rtnetlink";
+
     fn run(_: Context<'_>, _: Empty) -> Result<Vec<GuestNetworkInterface>> {
         // The text is the C agent's; scripts know it.
         let (links, addresses) = netlink::interfaces().context(|| "getifaddrs failed".into())?;

@@ -1,3 +1,4 @@
 //! The network.
 
 pub mod get_interfaces;
+pub mod get_route;

@@ -8,6 +8,8 @@ use crate::commands::{Context, Handler};
 use crate::platform::linux::init::{self, Mode};
 
 impl Handler for GuestShutdown {
+    const NEEDS: &'static str = "root; an init system that ends the machine";
+
     fn run(cx: Context<'_>, args: ShutdownArgs<'_>) -> Result<Empty> {
         let name = args.mode.as_deref().unwrap_or("powerdown");
         log::info!(target: "audit", "guest-shutdown called, mode: {name}");

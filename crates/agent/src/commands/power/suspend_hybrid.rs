@@ -8,6 +8,8 @@ use crate::commands::{Context, Handler};
 use crate::platform::linux::sleep::{self, Mode};
 
 impl Handler for GuestSuspendHybrid {
+    const NEEDS: &'static str = "root; as suspend-disk, and ACPI S3";
+
     fn run(cx: Context<'_>, _: Empty) -> Result<Empty> {
         log::info!(target: "audit", "guest-suspend-hybrid called");
         sleep::suspend(&cx.state.root, Mode::Hybrid)?;

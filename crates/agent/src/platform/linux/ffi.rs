@@ -345,6 +345,57 @@ pub fn loop_file(fd: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
     Ok((device, inode))
 }
 
+/// Bytes in the SMART log page of an NVMe disk.
+pub const NVME_SMART_SIZE: usize = 512;
+
+/// `NVME_IOCTL_ADMIN_CMD` with "Get Log Page", for the SMART page of the whole controller.
+pub fn nvme_smart_log(fd: BorrowedFd<'_>, page: &mut [u8; NVME_SMART_SIZE]) -> Result<(), Errno> {
+    /// `struct nvme_passthru_cmd` of the kernel's.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Passthru {
+        opcode: u8,
+        flags: u8,
+        rsvd1: u16,
+        nsid: u32,
+        cdw2: u32,
+        cdw3: u32,
+        metadata: u64,
+        addr: u64,
+        metadata_len: u32,
+        data_len: u32,
+        cdw10: u32,
+        cdw11: u32,
+        cdw12: u32,
+        cdw13: u32,
+        cdw14: u32,
+        cdw15: u32,
+        timeout_ms: u32,
+        result: u32,
+    }
+    const NVME_IOCTL_ADMIN_CMD: ioctl::Opcode = opcode::read_write::<Passthru>(b'N', 0x41);
+    const WORDS: u32 = NVME_SMART_SIZE as u32 / 4;
+    let mut command = Passthru {
+        opcode: 0x02,
+        nsid: u32::MAX,
+        addr: page.as_mut_ptr() as u64,
+        data_len: NVME_SMART_SIZE as u32,
+        // Which log, "keep asynchronous events", and how many words less one.
+        cdw10: 0x02 | 1 << 15 | (WORDS - 1) << 16,
+        timeout_ms: 2000,
+        ..Passthru::default()
+    };
+    // SAFETY: `Passthru` is laid out as `nvme_passthru_cmd`, which the ioctl reads and writes. The kernel writes at most
+    // `data_len` bytes to `addr`, which is `page`, borrowed for the whole call.
+    unsafe { ioctl::ioctl(fd, ioctl::Updater::<NVME_IOCTL_ADMIN_CMD, Passthru>::new(&mut command)) }
+}
+
+/// How many of the kernel's clock ticks make a second, in what it tells processes (`_SC_CLK_TCK`).
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: sysconf takes a number and has no memory preconditions.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
+}
+
 /// Makes the child that `command` starts begin afresh: in a session (and so a process group) of its own, with every
 /// signal at its default and none blocked, and without any descriptor of ours but its three standard ones.
 ///

@@ -115,7 +115,9 @@ fn belongs(root: &Root, fd: &OwnedFd, system: &FileSystem) -> bool {
     }
 }
 
-fn mount_id(root: &Root, fd: &OwnedFd) -> Option<u64> {
+/// The number of the mount through which a file is open, as the mount table has it; `None` where the kernel is too
+/// old to tell.
+pub fn mount_id(root: &Root, fd: &OwnedFd) -> Option<u64> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     if let Ok(stat) = rustix::fs::statx(fd, c"", flags, StatxFlags::MNT_ID) {
         if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 {

@@ -78,7 +78,7 @@ impl Order<'_> {
     fn below(&self, system: &FileSystem) -> HashSet<usize> {
         let mut devices: Vec<Device> = system.block.into_iter().collect();
         if system.fs_type() == "btrfs" {
-            devices.extend(self.btrfs_members(system));
+            devices.extend(system.block.map_or(Vec::new(), |block| btrfs_members(self.root, block)));
         }
         let mut files = Vec::new();
         self.walk(devices, &mut files);
@@ -121,18 +121,6 @@ impl Order<'_> {
         let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let file: File = OpenOptions::new().read(true).custom_flags(flags).open(node).ok()?;
         ffi::loop_file(file.as_fd()).ok().map(|(device, _)| Device::from_raw(device))
-    }
-
-    /// All devices of the btrfs that one device belongs to.
-    fn btrfs_members(&self, system: &FileSystem) -> Vec<Device> {
-        for uuid in entries(&self.root.path("/sys/fs/btrfs")) {
-            let members: Vec<Device> =
-                entries(&uuid.join("devices")).iter().filter_map(|member| read_device(&member.join("dev"))).collect();
-            if system.block.is_some_and(|block| members.contains(&block)) {
-                return members;
-            }
-        }
-        Vec::new()
     }
 
     /// The file systems in which a file lies.
@@ -194,6 +182,18 @@ fn layers(options: &[u8]) -> Vec<PathBuf> {
         }
     }
     out
+}
+
+/// All devices of the btrfs that one device belongs to.
+pub fn btrfs_members(root: &Root, device: Device) -> Vec<Device> {
+    for uuid in entries(&root.path("/sys/fs/btrfs")) {
+        let members: Vec<Device> =
+            entries(&uuid.join("devices")).iter().filter_map(|member| read_device(&member.join("dev"))).collect();
+        if members.contains(&device) {
+            return members;
+        }
+    }
+    Vec::new()
 }
 
 fn is_on(path: &Path, device: Device) -> bool {

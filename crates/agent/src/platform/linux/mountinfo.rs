@@ -182,8 +182,8 @@ impl Table {
     }
 }
 
-/// The number of a device node.
-fn block_device(node: &Path) -> Option<Device> {
+/// The number of a block device's node.
+pub fn block_device(node: &Path) -> Option<Device> {
     let meta = fs::metadata(node).ok()?;
     meta.file_type().is_block_device().then(|| Device::from_raw(meta.rdev()))
 }

@@ -1,0 +1,4 @@
+//! Logical processors.
+
+pub mod get_vcpus;
+pub mod set_vcpus;

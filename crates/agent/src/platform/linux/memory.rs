@@ -1,0 +1,146 @@
+//! Blocks of memory that can be switched on and off: `/sys/devices/system/memory`.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use qga_proto::Error;
+use qga_proto::error::Result;
+
+use super::errno::Context;
+use super::root::Root;
+
+const BASE: &str = "/sys/devices/system/memory";
+
+/// A block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// Its number.
+    pub index: u64,
+    /// Whether it is in use.
+    pub online: bool,
+    /// Whether the kernel thinks it could be switched off. Recent kernels say yes for every block.
+    pub can_offline: bool,
+}
+
+/// All blocks by number. One that goes while we look is left out; a kernel without any gives an empty list.
+///
+/// # Errors
+/// The directory, or a file of a block, cannot be read.
+pub fn all(root: &Root) -> Result<Vec<Block>> {
+    let list = || format!("Can't open directory \"{BASE}/\"");
+    let entries = match fs::read_dir(root.path(BASE)) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).context(list),
+    };
+    let mut indexes = Vec::new();
+    for entry in entries {
+        indexes.extend(entry.context(list)?.file_name().to_str().and_then(index));
+    }
+    indexes.sort_unstable();
+    let mut blocks = Vec::with_capacity(indexes.len());
+    for index in indexes {
+        blocks.extend(look(root, index)?);
+    }
+    Ok(blocks)
+}
+
+/// `None` where it has gone.
+fn look(root: &Root, index: u64) -> Result<Option<Block>> {
+    let Some(state) = read_file(dir(root, index).join("state"), "state")? else {
+        let is_there = dir(root, index).is_dir();
+        // What cannot be switched is on.
+        return Ok(is_there.then_some(Block { index, online: true, can_offline: false }));
+    };
+    let removable = read_file(dir(root, index).join("removable"), "removable")?;
+    let can_offline = removable.is_some_and(|text| !text.starts_with(b"0"));
+    Ok(Some(Block { index, online: state.starts_with(b"online"), can_offline }))
+}
+
+/// The size of a block in bytes.
+///
+/// # Errors
+/// `open("/sys/devices/system/memory/"): <errno>` where this kernel has no such thing; else those of the file.
+pub fn block_size(root: &Root) -> Result<u64> {
+    const NAME: &str = "block_size_bytes";
+    fs::metadata(root.path(BASE)).context(|| format!("open(\"{BASE}/\")"))?;
+    let file = root.path(format!("{BASE}/{NAME}"));
+    let text = match read_file(file, NAME)? {
+        Some(text) => text,
+        None => return Err(rustix::io::Errno::NOENT).context(|| format!("open sysfs file \"{NAME}\"")),
+    };
+    let text = String::from_utf8_lossy(&text);
+    u64::from_str_radix(text.trim().trim_start_matches("0x"), 16)
+        .map_err(|_| Error::generic(format!("sysfs file \"{NAME}\" holds no size: {}", text.trim())))
+}
+
+/// Why a block was not switched.
+#[derive(Debug)]
+pub enum SwitchError {
+    /// There is no such block.
+    NotFound,
+    /// This kernel has no blocks, or this one cannot be switched.
+    NotSupported,
+    /// The kernel refused.
+    Failed(io::Error),
+}
+
+/// Switches a block on or off; nothing is written where it is as asked for. Switching off takes as long as the kernel
+/// needs to move what is in it.
+///
+/// # Errors
+/// What stood in the way.
+pub fn set(root: &Root, index: u64, online: bool) -> std::result::Result<(), SwitchError> {
+    let dir = dir(root, index);
+    let mut file = match File::options().read(true).write(true).open(dir.join("state")) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return match (fs::read_dir(&dir), root.path(BASE).exists()) {
+                (Ok(_), _) if online => Ok(()),
+                (Ok(_), _) | (_, false) => Err(SwitchError::NotSupported),
+                (Err(e), true) if e.kind() == io::ErrorKind::NotFound => Err(SwitchError::NotFound),
+                (Err(e), true) => Err(SwitchError::Failed(e)),
+            };
+        }
+        Err(e) => return Err(SwitchError::Failed(e)),
+    };
+    let mut state = [0; 16];
+    let length = file.read(&mut state).map_err(SwitchError::Failed)?;
+    let is_online = state.get(..length).unwrap_or_default().starts_with(b"online");
+    if is_online == online {
+        return Ok(());
+    }
+    let word: &[u8] = if online { b"online" } else { b"offline" };
+    file.write_all(word).map_err(SwitchError::Failed)
+}
+
+/// The file's text; `None` where it is missing.
+fn read_file(path: PathBuf, name: &str) -> Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).context(|| format!("open sysfs file \"{name}\"")),
+    };
+    let mut text = Vec::new();
+    match file.read_to_end(&mut text) {
+        Ok(0) => Err(Error::generic(format!("pread sysfs file \"{name}\": unexpected EOF"))),
+        Ok(_) => Ok(Some(text)),
+        // The block went between the two calls.
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(None),
+        Err(e) => Err(e).context(|| format!("pread sysfs file \"{name}\"")),
+    }
+}
+
+fn dir(root: &Root, index: u64) -> PathBuf {
+    root.path(format!("{BASE}/memory{index}"))
+}
+
+/// The number of `memory7`; `memory_x` is no block.
+fn index(name: &str) -> Option<u64> {
+    name.strip_prefix("memory").filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "memory/tests.rs"]
+mod tests;

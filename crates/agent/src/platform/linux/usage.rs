@@ -1,0 +1,201 @@
+//! How full file systems are, without hanging on one that does not answer (a dead disk, a host that has gone).
+//!
+//! A thread asks one after the other. When it is stuck it is left behind, a new one goes on behind that file system,
+//! and nobody asks it again until the stuck thread has come back: so there is at most one such thread for each.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
+
+use super::errno::ErrnoText;
+use super::fsfreeze;
+use super::mountinfo::Device;
+use super::root::Root;
+
+/// No more threads than this are left behind.
+const MAX_STUCK: usize = 16;
+
+/// A stack for a few system calls.
+const STACK: usize = 256 << 10;
+
+/// A file system to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Device number of the file system.
+    pub device: Device,
+    /// The mounts through which it may be asked: number and path.
+    pub mounts: Vec<(u64, PathBuf)>,
+}
+
+/// What a file system said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Which of the mounts in the question stands for it: the first that is a directory, else the first that leads
+    /// there at all.
+    pub mount: usize,
+    /// How full it is; `None` where it does not tell.
+    pub space: Option<Space>,
+}
+
+/// Sizes in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What is in use.
+    pub used: u64,
+    /// What is in use and what an ordinary user may still fill.
+    pub total: u64,
+    /// All there is.
+    pub privileged: u64,
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For one file system.
+    pub one: Duration,
+    /// For all of them.
+    pub all: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { one: Duration::from_secs(1), all: Duration::from_secs(3) }
+    }
+}
+
+/// Asks file systems; knows which do not answer. One for the whole agent.
+#[derive(Debug, Default)]
+pub struct Asker {
+    /// Those that a thread is stuck on.
+    stuck: Arc<Mutex<HashSet<Device>>>,
+    patience: Patience,
+}
+
+type Ask = Arc<dyn Fn(&Question) -> Option<Answer> + Send + Sync>;
+
+impl Asker {
+    /// Asks each; `None` for one that does not answer in time, or cannot be reached.
+    pub fn ask(&self, root: &Root, questions: Vec<Question>) -> Vec<Option<Answer>> {
+        let root = root.clone();
+        self.ask_by(questions, &(Arc::new(move |question: &Question| look(&root, question)) as Ask))
+    }
+
+    fn ask_by(&self, questions: Vec<Question>, ask: &Ask) -> Vec<Option<Answer>> {
+        let end = Instant::now() + self.patience.all;
+        let questions = Arc::new(questions);
+        let mut answers = vec![None; questions.len()];
+        let mut next = 0;
+        while next < questions.len() && self.stuck().len() < MAX_STUCK && Instant::now() < end {
+            let Some(receiver) = self.start(&questions, next, ask) else { break };
+            loop {
+                let wait = self.patience.one.min(end.saturating_duration_since(Instant::now()));
+                match receiver.recv_timeout(wait) {
+                    Ok((at, answer)) => {
+                        if let Some(place) = answers.get_mut(at) {
+                            *place = answer;
+                        }
+                        next = at + 1;
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        if let Some(question) = questions.get(next) {
+                            let point = question.mounts.first().map_or(Path::new(""), |(_, point)| point);
+                            log::warn!("the file system at {} does not answer", point.display());
+                            self.stuck().insert(question.device);
+                        }
+                        next += 1;
+                        break;
+                    }
+                    // It is through, or failed at `next`.
+                    Err(RecvTimeoutError::Disconnected) if next >= questions.len() => break,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        next += 1;
+                        break;
+                    }
+                }
+            }
+        }
+        answers
+    }
+
+    /// Starts a thread that asks from `first` on. It ends when nobody waits for it any more.
+    fn start(&self, questions: &Arc<Vec<Question>>, first: usize, ask: &Ask) -> Option<Receiver<Told>> {
+        let (sender, receiver) = mpsc::channel();
+        let (questions, ask, stuck) = (Arc::clone(questions), Arc::clone(ask), Arc::clone(&self.stuck));
+        let work = move || {
+            for (at, question) in questions.iter().enumerate().skip(first) {
+                let answer = if lock(&stuck).contains(&question.device) { None } else { ask(question) };
+                if sender.send((at, answer)).is_err() {
+                    // We were the stuck one, and are no more.
+                    lock(&stuck).remove(&question.device);
+                    break;
+                }
+            }
+        };
+        match thread::Builder::new().name("usage".into()).stack_size(STACK).spawn(work) {
+            Ok(_) => Some(receiver),
+            Err(e) => {
+                log::warn!("no thread to ask file systems with: {}", e.errno_text());
+                None
+            }
+        }
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, HashSet<Device>> {
+        lock(&self.stuck)
+    }
+}
+
+/// Which question, and the answer.
+type Told = (usize, Option<Answer>);
+
+fn lock(stuck: &Mutex<HashSet<Device>>) -> MutexGuard<'_, HashSet<Device>> {
+    stuck.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the mounts one after the other, without opening the files themselves, until a directory is found.
+fn look(root: &Root, question: &Question) -> Option<Answer> {
+    let mut file = None;
+    for (mount, (id, point)) in question.mounts.iter().enumerate() {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::open(root.path(point), flags, Mode::empty()) else { continue };
+        // Another mount may have come over it since the table was read.
+        if fsfreeze::mount_id(root, &fd).is_some_and(|found| found != *id) {
+            continue;
+        }
+        let stat = rustix::fs::statx(&fd, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE);
+        let is_directory = match stat {
+            Ok(stat) => FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory,
+            Err(_) => {
+                rustix::fs::fstat(&fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+            }
+        };
+        if is_directory || file.is_none() {
+            let answer = Answer { mount, space: space(&fd) };
+            if is_directory {
+                return Some(answer);
+            }
+            file = Some(answer);
+        }
+    }
+    file
+}
+
+fn space(fd: &rustix::fd::OwnedFd) -> Option<Space> {
+    let stat = rustix::fs::fstatvfs(fd).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    Some(Space {
+        used: bytes(used),
+        total: bytes(used.saturating_add(stat.f_bavail)),
+        privileged: bytes(stat.f_blocks),
+    })
+}
+
+#[cfg(test)]
+#[path = "usage/tests.rs"]
+mod tests;

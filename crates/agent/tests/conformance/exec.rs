@@ -471,9 +471,12 @@ fn an_agent_whose_programs_are_silent_sleeps() {
 
 #[test]
 fn an_agent_that_was_started_deaf_to_the_end_of_children_hears_of_it() {
+    if !PROGRAM.is_ours() {
+        return;
+    }
     let agent = setup().inside(["env", "--ignore-signal=CHLD"]).start();
     let result = run(&mut agent.host(), sh("exit 9", false));
-    assert_eq!(result, json!({ "exitcode": differs("exec-child-signal", 9, 0), "exited": true }));
+    assert_eq!(result, json!({ "exitcode": 9, "exited": true }));
     assert_eq!(children(&agent), (0, 0));
 }
 

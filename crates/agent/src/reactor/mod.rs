@@ -4,6 +4,8 @@
 mod connection;
 mod poller;
 mod port;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::channel::{Channel, Listener, PortKind};
 use crate::daemon::{Signal, Signals};
-use crate::executor::{Executor, Worker};
+use crate::executor::Executor;
 use crate::platform::linux::errno::{Context, ErrnoText};
 use crate::session::{Environment, Session};
 use crate::state::State;
@@ -30,8 +32,14 @@ const CLIENTS_MAX: usize = 64;
 /// Most conversations of hosts that have left and whose requests are still to be carried out.
 const ORPHANS_MAX: usize = 8;
 
-/// How long the last replies may take to leave when the agent is told to end.
+/// How long commands that run may go on when the agent is about to end.
+const LAST_COMMANDS: Duration = Duration::from_secs(1);
+
+/// How long the last replies may take to leave after that.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// How often is looked for what no event tells of.
+const STEP: Duration = Duration::from_millis(10);
 
 const SIGNALS: Token = Token(0);
 const RESULTS: Token = Token(1);
@@ -54,9 +62,12 @@ pub struct Reactor {
     /// Conversations of hosts that have left.
     orphans: Vec<Session>,
     next: u64,
-    /// Runs the last thaw when the agent is told to end while file systems are frozen.
-    last_worker: Option<Worker>,
-    ending: bool,
+    /// Since when the agent is about to end.
+    ending: Option<Instant>,
+    /// The last thaw is going on.
+    thawing: bool,
+    /// Why it ends, if nobody has told it to.
+    outcome: Result<()>,
 }
 
 #[derive(Debug)]
@@ -89,33 +100,50 @@ impl Reactor {
             connections: BTreeMap::new(),
             orphans: Vec::new(),
             next: FIRST_CONNECTION,
-            last_worker: None,
-            ending: false,
+            ending: None,
+            thawing: false,
+            outcome: Ok(()),
         };
         reactor.open_port()?;
         Ok(reactor)
     }
 
-    /// Works until a signal says to end, or until the port is lost for good.
+    /// Works until a signal says to end, or until the port is lost for good. Nothing is left frozen.
     pub fn run(&mut self) -> Result<()> {
         loop {
-            let now = Instant::now();
-            let busy = self.connections.values().any(|connection| connection.has_more());
-            let deadline = if busy { Some(now) } else { self.deadline() };
-            let events = self.poller.wait(deadline).context(|| "cannot wait for events".to_owned())?;
-            for event in events {
-                self.handle(event)?;
+            if let Err(error) = self.turn() {
+                if self.ending.is_some() {
+                    // Without events, what has ended is looked for by the clock.
+                    std::thread::sleep(STEP);
+                    let _ = self.take_results();
+                }
+                if self.outcome.is_ok() {
+                    self.outcome = Err(error);
+                }
+                self.begin_to_end();
             }
-            self.expire();
-            let turn: Vec<u64> = self.connections.iter().filter(|(_, c)| c.has_more()).map(|(id, _)| *id).collect();
-            for id in turn {
-                self.advance(id)?;
-            }
-            if self.ending && self.state_is_left_in_order() {
+            if self.may_end() {
                 self.flush();
-                return Ok(());
+                return std::mem::replace(&mut self.outcome, Ok(()));
             }
         }
+    }
+
+    /// Waits for events and deals with them.
+    fn turn(&mut self) -> Result<()> {
+        let busy = self.connections.values().any(|connection| connection.has_more());
+        let deadline = if busy { Some(Instant::now()) } else { self.deadline() };
+        let events = self.poller.wait(deadline).context(|| "cannot wait for events".to_owned())?;
+        for event in events {
+            self.handle(event)?;
+        }
+        self.expire();
+        let turn: Vec<u64> = self.connections.iter().filter(|(_, c)| c.has_more()).map(|(id, _)| *id).collect();
+        for id in turn {
+            self.advance(id)?;
+        }
+        self.orphans.retain(|orphan| !orphan.is_idle());
+        Ok(())
     }
 
     fn handle(&mut self, event: Ready) -> Result<()> {
@@ -144,33 +172,37 @@ impl Reactor {
 
     /// File systems that we froze must not stay frozen when we are gone.
     fn begin_to_end(&mut self) {
-        if self.ending {
+        if self.ending.is_some() {
             return;
         }
-        self.ending = true;
+        self.ending = Some(Instant::now());
         let state = Arc::clone(&self.state);
         let job = Box::new(move || {
-            match state.freeze.thaw_for_exit(&System::of(&state)) {
-                Ok(0) => {}
-                Ok(count) => log::warn!("told to end while frozen: {count} file systems are thawed"),
-                Err(error) => log::error!("cannot thaw before the end: {error}"),
-            }
+            thaw_before_the_end(&state);
             Vec::new()
         });
-        if let Err(error) = self.executor.start(OWN_JOBS, &mut self.last_worker, job) {
-            log::error!("cannot thaw before the end: {error}");
+        match self.executor.start_last(OWN_JOBS, job) {
+            Ok(()) => self.thawing = true,
+            Err(error) => {
+                log::warn!("{error}");
+                // The loop has nothing to do any more that would be as important.
+                thaw_before_the_end(&self.state);
+            }
         }
     }
 
-    fn state_is_left_in_order(&self) -> bool {
-        self.last_worker.is_none()
+    fn may_end(&self) -> bool {
+        let Some(since) = self.ending else { return false };
+        let running =
+            self.connections.values().any(Connection::is_running) || self.orphans.iter().any(Session::is_running);
+        !self.thawing && (!running || since.elapsed() >= LAST_COMMANDS)
     }
 
     fn take_results(&mut self) -> Result<()> {
         let now = Instant::now();
         for done in self.executor.collect() {
             if done.session == OWN_JOBS {
-                self.last_worker = None;
+                self.thawing = false;
                 continue;
             }
             let mut env = Environment { state: &self.state, executor: &mut self.executor };
@@ -183,7 +215,6 @@ impl Reactor {
                 orphan.finished(&mut env, done, now);
             }
         }
-        self.orphans.retain(|orphan| !orphan.is_idle());
         Ok(())
     }
 
@@ -224,7 +255,7 @@ impl Reactor {
         let next = self.fresh_id();
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         let mut env = Environment { state: &self.state, executor: &mut self.executor };
-        match connection.advance(&mut env, self.ending) {
+        match connection.advance(&mut env, self.ending.is_some()) {
             Fate::Goes => {}
             Fate::HostLeft => {
                 let orphan = connection.session().host_gone(&mut env, next);
@@ -292,7 +323,8 @@ impl Reactor {
             Source::Port(watch) => watch.deadline(),
             Source::Listener(_) => None,
         };
-        [sessions, orphans, port].into_iter().flatten().min()
+        let end = self.ending.map(|since| since + LAST_COMMANDS);
+        [sessions, orphans, port, end].into_iter().flatten().min()
     }
 
     fn expire(&mut self) {
@@ -320,8 +352,16 @@ impl Reactor {
             if self.connections.is_empty() || Instant::now() >= until {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(STEP);
         }
+    }
+}
+
+fn thaw_before_the_end(state: &State) {
+    match state.freeze.thaw_for_exit(&System::of(state)) {
+        Ok(0) => {}
+        Ok(count) => log::warn!("about to end while frozen: {count} file systems are thawed"),
+        Err(error) => log::error!("cannot thaw before the end: {error}"),
     }
 }
 

@@ -38,6 +38,9 @@ const LAST_COMMANDS: Duration = Duration::from_secs(1);
 /// How long the last replies may take to leave after that.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
+/// When accepting is tried again after it has failed: nothing tells when descriptors are to be had again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
 /// How often is looked for what no event tells of.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -62,6 +65,8 @@ pub struct Reactor {
     /// Conversations of hosts that have left.
     orphans: Vec<Session>,
     next: u64,
+    /// Clients may be waiting that could not be accepted: when to try again.
+    accept_again: Option<Instant>,
     /// Since when the agent is about to end.
     ending: Option<Instant>,
     /// The last thaw is going on.
@@ -100,6 +105,7 @@ impl Reactor {
             connections: BTreeMap::new(),
             orphans: Vec::new(),
             next: FIRST_CONNECTION,
+            accept_again: None,
             ending: None,
             thawing: false,
             outcome: Ok(()),
@@ -151,7 +157,7 @@ impl Reactor {
             SIGNALS => self.take_signals(),
             RESULTS => self.take_results()?,
             LISTENER => self.accept(),
-            UEVENTS => self.open_port()?,
+            UEVENTS => self.open_port_again(),
             Token(id) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.note(event);
@@ -219,6 +225,7 @@ impl Reactor {
     }
 
     fn accept(&mut self) {
+        let said = self.accept_again.take().is_some();
         while self.connections.len() < CLIENTS_MAX {
             let Source::Listener(listener) = &self.source else { return };
             match listener.accept() {
@@ -230,7 +237,10 @@ impl Reactor {
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
-                    log::error!("cannot accept a client: {}", errno.errno_text());
+                    if !said {
+                        log::error!("cannot accept a client: {}", errno.errno_text());
+                    }
+                    self.accept_again = Some(Instant::now() + ACCEPT_RETRY);
                     return;
                 }
             }
@@ -301,11 +311,18 @@ impl Reactor {
         if let Some(fd) = watch.try_open(&self.poller, UEVENTS)? {
             // What cannot be watched, such as a file on a disk, is no port.
             if let Err(errno) = self.connect(fd, limit, peer) {
-                let Source::Port(watch) = &self.source else { return Ok(()) };
-                return Err(watch.cannot_open(errno));
+                let Source::Port(watch) = &mut self.source else { return Ok(()) };
+                return Err(watch.unusable(errno));
             }
         }
         Ok(())
+    }
+
+    /// Whatever is there instead of the port may go again.
+    fn open_port_again(&mut self) {
+        if let Err(error) = self.open_port() {
+            log::error!("{error}");
+        }
     }
 
     fn port_lost(&mut self, errno: Errno) -> Result<()> {
@@ -324,7 +341,7 @@ impl Reactor {
             Source::Listener(_) => None,
         };
         let end = self.ending.map(|since| since + LAST_COMMANDS);
-        [sessions, orphans, port, end].into_iter().flatten().min()
+        [sessions, orphans, port, end, self.accept_again].into_iter().flatten().min()
     }
 
     fn expire(&mut self) {
@@ -336,11 +353,12 @@ impl Reactor {
         for orphan in &mut self.orphans {
             orphan.expire(&mut env, now);
         }
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept();
+        }
         let due = matches!(&self.source, Source::Port(watch) if watch.deadline().is_some_and(|at| at <= now));
         if due {
-            if let Err(error) = self.open_port() {
-                log::error!("{error}");
-            }
+            self.open_port_again();
         }
     }
 

@@ -116,8 +116,8 @@ struct Sink {
     stuck: AtomicBool,
     /// What has to wait for a disk is done aside.
     never_wait: AtomicBool,
-    /// Where that is, from when it is first needed; none where there can be no thread.
-    aside: OnceLock<Option<Aside>>,
+    /// Where that is.
+    aside: Aside,
     inner: Mutex<Inner>,
 }
 
@@ -165,7 +165,7 @@ impl Sink {
             lost: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
             never_wait: AtomicBool::new(false),
-            aside: OnceLock::new(),
+            aside: Aside::default(),
             inner: Mutex::new(inner),
         })
     }
@@ -197,10 +197,7 @@ impl Sink {
     }
 
     fn aside(&self) -> Option<&Aside> {
-        if !self.never_wait.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.aside.get_or_init(|| Aside::start().ok()).as_ref()
+        self.never_wait.load(Ordering::Relaxed).then_some(&self.aside)
     }
 
     fn write(&self, now: SystemTime, level: Level, audit: bool, text: &str) {
@@ -221,7 +218,7 @@ impl Sink {
             return;
         }
         let Some(output) = &mut inner.output else { return };
-        let aside = if output.is_disk_file() { self.aside() } else { None };
+        let aside = self.aside();
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 && !output.write(now, Level::Warn, &format!("{lost} earlier lines of the log were lost"), aside) {
             self.lost.fetch_add(lost, Ordering::Relaxed);

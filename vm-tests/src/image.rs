@@ -21,11 +21,16 @@ const MODULES: &[&str] = &[
     "virtio_net",
     "virtio_pci",
     "virtio_scsi",
+    "vsock_loopback",
     "xfs",
 ];
 
-/// Programs of the host that busybox has no full version of. Its shell prefers its own: call them by their full path.
-const PROGRAMS: &[&str] = &["mke2fs"];
+/// Programs of the host that busybox has no version of, or no full one. Its shell prefers its own: call them by their
+/// full path.
+const PROGRAMS: &[&str] = &["chpasswd", "mke2fs", "socat"];
+
+/// What `chpasswd` of the shadow package asks to hash and store a password.
+const PAM_MODULE: &str = "security/pam_unix.so";
 
 /// Answers as sysvinit's shutdown does, for the C agent, which knows no other way.
 const SHUTDOWN: &str = r#"#!/bin/sh
@@ -102,6 +107,8 @@ fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
     archive.file("etc/mke2fs.conf", 0o644, &fs::read("/etc/mke2fs.conf")?)?;
     archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
     archive.file("etc/group", 0o644, b"root:x:0:\n")?;
+    archive.file("etc/shadow", 0o600, b"root:*:19000:0:99999:7:::\n")?;
+    archive.file("etc/pam.d/chpasswd", 0o644, b"password required pam_unix.so sha512\n")?;
 
     let base = format!("lib/modules/{}", kernel.release);
     for file in kernel.module_files(MODULES) {
@@ -116,6 +123,14 @@ fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
         let path = process::find(program).ok_or(io::ErrorKind::NotFound)?;
         archive.file(&format!("usr/sbin/{program}"), 0o755, &fs::read(&path)?)?;
         libraries.extend(agent::libraries(&path));
+    }
+    // PAM looks for its modules where it was built for: next to its own library.
+    for library in
+        libraries.iter().filter(|library| library.ends_with("libpam.so.0")).take(1).cloned().collect::<Vec<_>>()
+    {
+        let module = library.with_file_name(PAM_MODULE);
+        archive.file(&module.to_string_lossy()[1..], 0o644, &fs::read(&module)?)?;
+        libraries.extend(agent::libraries(&module));
     }
     archive.file("usr/sbin/qemu-ga", 0o755, &fs::read(&agent.path)?)?;
     libraries.extend(agent::libraries(&agent.path));

@@ -30,6 +30,7 @@ pub const PACKAGES: &[&str] = &[
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
     "qemu-system-x86",
+    "socat",
     "util-linux",
     "xfsprogs",
 ];
@@ -42,6 +43,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("virsh", "libvirt-clients"),
     ("libvirtd", "libvirt-daemon"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("socat", "socat"),
     ("setpriv", "util-linux"),
     ("mkfs.xfs", "xfsprogs"),
 ];

@@ -9,7 +9,9 @@ use qga_testkit::Host;
 /// The limit for a script that names none.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long the emulated serial line may be silent before it gets a byte that wakes it up: it stalls now and then.
+/// How long the emulated serial line may be silent before it gets something that wakes it up: it stalls now and then.
+/// As long as the script has not begun that is the script again, for a line can get lost when a background job of the
+/// shell ends while it is being read.
 const NUDGE: Duration = Duration::from_secs(1);
 
 /// What a script in the guest came to.
@@ -106,7 +108,8 @@ impl Shell {
         let end = Instant::now() + within;
         self.number += 1;
         let encoded = script.trim().replace('\\', "\\\\").replace('\n', "\\n");
-        self.line.send_raw_within(format!("{} {encoded}\n", self.number).as_bytes(), within)?;
+        let request = format!("{} {encoded}\n", self.number);
+        self.line.send_raw_within(request.as_bytes(), within)?;
         let (begin, finish) = (format!("@begin {}", self.number), format!("@end {} ", self.number));
         let mut text: Option<String> = None;
         loop {
@@ -114,7 +117,8 @@ impl Shell {
             let line = match self.line.read_line(left.min(NUDGE)) {
                 Ok(line) => String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned(),
                 Err(error) if error.kind() == ErrorKind::TimedOut && left > NUDGE => {
-                    self.line.send_raw_within(b"\n", left)?;
+                    let nudge = if text.is_some() { "\n" } else { &request };
+                    self.line.send_raw_within(nudge.as_bytes(), left)?;
                     continue;
                 }
                 Err(error) => return Err(error),

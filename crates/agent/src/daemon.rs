@@ -288,6 +288,7 @@ fn listen_family(socket: &OwnedFd) -> Option<ListenFamily> {
 /// signal, and that the three standard descriptors are open, Rust's start-up code has seen to by then.)
 pub fn start() {
     ffi::tune_allocator();
+    ffi::keep_ended_children();
 }
 
 #[cfg(test)]

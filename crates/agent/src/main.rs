@@ -78,8 +78,16 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
     let signals = Signals::take()?;
     let notifier = Notifier::take();
     let policy = Policy::new(&config.block_rpcs, &config.allow_rpcs);
-    let state =
-        Arc::new(State { config, root, files: Default::default(), freeze, policy, usage: Default::default(), persist });
+    let state = Arc::new(State {
+        config,
+        root,
+        exec: Default::default(),
+        files: Default::default(),
+        freeze,
+        policy,
+        usage: Default::default(),
+        persist,
+    });
     // From here on there may be two processes; the first of them only waits for the second's word. Before the loop is
     // made: what epoll says about signals is for the process that told it to watch them.
     let background = if state.config.daemonize { Some(daemon::daemonize()?) } else { None };

@@ -6,13 +6,16 @@ use std::rc::Rc;
 use vm_tests::harness::{self, Fixture};
 use vm_tests::{Image, Machine, Spec, cases};
 
+mod accounts;
 mod connection;
 mod devices;
+mod exec;
 mod file;
 mod freeze;
 mod network;
 mod ports;
 mod power;
+mod time;
 mod trim;
 
 /// The machine that the cases share, and the image that the next one boots.
@@ -49,6 +52,17 @@ fn main() -> ExitCode {
         network::the_interfaces_are_those_of_qemus_command_line,
         devices::processors_go_offline_and_come_back,
         devices::the_default_route_is_the_user_mode_networks,
+        accounts::a_password_set_by_the_host_is_the_hash_in_etc_shadow,
+        accounts::a_hash_set_by_the_host_is_stored_as_it_is,
+        accounts::keys_are_the_users_and_the_agent_keeps_nothing_of_him,
+        accounts::a_guest_without_anything_tells_what_the_kernel_knows,
+        time::the_host_sets_the_clock_and_the_hardware_clock,
+        time::the_clock_is_set_from_the_hardware_clock,
+        time::a_guest_without_a_hardware_clock_has_its_clock_set,
+        exec::a_program_is_run_in_each_capture_mode,
+        exec::input_arrives_whole_and_output_comes_back_whole,
+        exec::a_reply_with_output_stays_below_what_the_port_carries,
+        exec::a_service_started_in_the_background_runs_on_and_no_zombie_stays,
         freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,
         freeze::an_agent_killed_while_frozen_and_started_again_thaws,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
@@ -59,6 +73,7 @@ fn main() -> ExitCode {
         connection::an_agent_without_a_host_is_never_woken,
         connection::an_agent_with_a_silent_host_is_never_woken,
         ports::an_isa_serial_line_carries_everything,
+        ports::vsock_serves_two_clients_side_by_side,
         ports::without_retry_path_a_missing_port_is_one_clear_error,
         ports::a_port_may_come_late_go_and_come_back,
         power::suspend_ram_sleeps_until_the_host_wakes_it,

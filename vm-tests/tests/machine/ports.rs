@@ -64,6 +64,30 @@ pub(crate) fn an_isa_serial_line_carries_everything(guest: &mut Guest) {
     machine.shell.run("kill $(cat /run/serial/pid); rm -r /run/serial");
 }
 
+pub(crate) fn vsock_serves_two_clients_side_by_side(guest: &mut Guest) {
+    let shell = &mut guest.machine.shell;
+    // The loopback of vsock stands in for the host, whose kernel need not have vsock.
+    shell.run("modprobe vsock_loopback; start-agent vsock -m vsock-listen -p 4294967295:9000");
+    let sync = r#"{"execute":"guest-sync","arguments":{"id":ID}}"#;
+    shell.run(
+        "cat >/run/vsock/ask <<'END'
+until socat -u OPEN:/dev/null VSOCK-CONNECT:1:9000 2>/dev/null; do sleep 0.1; done
+mkfifo /run/vsock/slow
+socat - VSOCK-CONNECT:1:9000 </run/vsock/slow >/run/vsock/first &
+exec 3>/run/vsock/slow
+END
+. /run/vsock/ask",
+    );
+    shell.run(&format!("printf '{}' >&3", &sync[..20]));
+    let second = format!("printf '{}\n' | socat -t 5 - VSOCK-CONNECT:1:9000", sync.replace("ID", "2"));
+    assert_eq!(shell.run(&second), "{\"return\": 2}");
+    shell.run(&format!("printf '{}\n' >&3", sync.replace("ID", "1").split_at(20).1));
+    wait::until("the first client's reply", Duration::from_secs(30), || {
+        (guest.machine.shell.run("cat /run/vsock/first") == "{\"return\": 1}").then_some(())
+    });
+    guest.machine.shell.run("exec 3>&-; kill $(cat /run/vsock/pid); rm -r /run/vsock");
+}
+
 pub(crate) fn without_retry_path_a_missing_port_is_one_clear_error(guest: &mut Guest) {
     let outcome = guest.machine.shell.try_run(
         "mkdir -p /run/none

@@ -1,25 +1,32 @@
 //! The commands. A module a family, a file a command; [`COMMANDS`] is the one list of them.
 
+pub mod account;
 pub mod core;
 pub mod cpu;
 #[cfg(test)]
 mod document;
+pub mod exec;
 pub mod file;
 pub mod fsfreeze;
 pub mod memory;
 pub mod network;
 pub mod power;
+pub mod ssh;
 pub mod stats;
 pub mod storage;
+pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod time;
 
 use qga_proto::Command;
 use qga_proto::bind;
 use qga_proto::error::Result;
 use qga_proto::json::{self, Node};
+use qga_proto::types::account::GuestSetUserPassword;
 use qga_proto::types::core::{GuestInfo, GuestPing, GuestSync, GuestSyncDelimited};
 use qga_proto::types::cpu::{GuestGetVcpus, GuestSetVcpus};
+use qga_proto::types::exec::{GuestExec, GuestExecStatus};
 use qga_proto::types::file::{
     GuestFileClose, GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite,
 };
@@ -29,8 +36,11 @@ use qga_proto::types::fsfreeze::{
 use qga_proto::types::memory::{GuestGetMemoryBlockInfo, GuestGetMemoryBlocks, GuestSetMemoryBlocks};
 use qga_proto::types::network::{GuestNetworkGetInterfaces, GuestNetworkGetRoute};
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
+use qga_proto::types::ssh::{GuestSshAddAuthorizedKeys, GuestSshGetAuthorizedKeys, GuestSshRemoveAuthorizedKeys};
 use qga_proto::types::stats::{GuestGetCpustats, GuestGetDiskstats, GuestGetLoad};
 use qga_proto::types::storage::{GuestGetDisks, GuestGetFsinfo};
+use qga_proto::types::system::{GuestGetHostName, GuestGetOsinfo, GuestGetTimezone, GuestGetUsers};
+use qga_proto::types::time::{GuestGetTime, GuestSetTime};
 
 use crate::state::State;
 
@@ -108,6 +118,8 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestSyncDelimited>(),
     entry::<GuestSync>(),
     entry::<GuestPing>(),
+    entry::<GuestGetTime>(),
+    entry::<GuestSetTime>(),
     entry::<GuestInfo>(),
     entry::<GuestShutdown>(),
     entry::<GuestFileOpen>(),
@@ -129,9 +141,19 @@ pub const COMMANDS: &[Entry] = &[
     entry::<GuestSetVcpus>(),
     entry::<GuestGetDisks>(),
     entry::<GuestGetFsinfo>(),
+    entry::<GuestSetUserPassword>(),
     entry::<GuestGetMemoryBlocks>(),
     entry::<GuestSetMemoryBlocks>(),
     entry::<GuestGetMemoryBlockInfo>(),
+    entry::<GuestExecStatus>(),
+    entry::<GuestExec>(),
+    entry::<GuestGetHostName>(),
+    entry::<GuestGetUsers>(),
+    entry::<GuestGetTimezone>(),
+    entry::<GuestGetOsinfo>(),
+    entry::<GuestSshGetAuthorizedKeys>(),
+    entry::<GuestSshAddAuthorizedKeys>(),
+    entry::<GuestSshRemoveAuthorizedKeys>(),
     entry::<GuestGetDiskstats>(),
     entry::<GuestGetCpustats>(),
     entry::<GuestGetLoad>(),

@@ -1,6 +1,7 @@
 //! What the agent knows between two requests, each part behind its own lock. No lock is held across a call that
 //! may block, but for a file handle's own.
 
+pub mod exec;
 pub mod files;
 pub mod freeze;
 pub mod policy;
@@ -17,6 +18,8 @@ pub struct State {
     pub config: Config,
     /// Where the system's files are.
     pub root: Root,
+    /// Programs that the host has started.
+    pub exec: exec::Exec,
     /// Open file handles.
     pub files: files::FileTable,
     /// What is frozen.
@@ -36,6 +39,7 @@ impl State {
         let root = Root::default();
         State {
             config: Config::default(),
+            exec: exec::Exec::default(),
             files: files::FileTable::default(),
             freeze: freeze::Freeze::default(),
             policy: policy::Policy::default(),

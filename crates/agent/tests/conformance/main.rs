@@ -3,12 +3,14 @@
 //! A case in which the two differ names an entry of `docs/differences.md`, and fails when there is none: what we do
 //! differently is done on purpose and written down.
 
+mod accounts;
 mod activation;
 mod clients;
 mod command_line;
 mod damage;
 mod devices;
 mod differences;
+mod exec;
 mod files;
 mod frozen;
 mod info;
@@ -16,6 +18,7 @@ mod limits;
 mod listening;
 mod network;
 mod policy;
+mod system;
 mod vectors;
 
 use std::sync::LazyLock;

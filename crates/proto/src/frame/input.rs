@@ -22,6 +22,22 @@ impl Document {
     }
 }
 
+/// Requests can hold passwords: what went through memory of an ordinary size does not stay there.
+impl Drop for Document {
+    fn drop(&mut self) {
+        // Larger ones are contents of files; clearing them would only cost time.
+        if self.bytes.len() < TAKE_OVER {
+            clear(&mut self.bytes);
+        }
+    }
+}
+
+/// Overwrites bytes that are not needed any more. (This crate has no unsafe code, hence no volatile writes.)
+fn clear(bytes: &mut [u8]) {
+    bytes.fill(0);
+    std::hint::black_box(bytes);
+}
+
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the contents: there may be a password in them.
@@ -37,11 +53,13 @@ pub(super) struct Input {
     end: usize,
     /// Everything before this has been looked at.
     pos: usize,
+    /// Beyond this nothing has been written since the buffer was last cleared.
+    used: usize,
 }
 
 impl Input {
     pub(super) fn new() -> Self {
-        Input { buf: Vec::new(), start: 0, end: 0, pos: 0 }
+        Input { buf: Vec::new(), start: 0, end: 0, pos: 0, used: 0 }
     }
 
     /// Room for at least `min` bytes.
@@ -61,6 +79,7 @@ impl Input {
 
     pub(super) fn filled(&mut self, n: usize) {
         self.end = self.buf.len().min(self.end + n);
+        self.used = self.used.max(self.end);
     }
 
     /// Bytes held.
@@ -108,10 +127,11 @@ impl Input {
         self.start = self.end;
     }
 
-    /// Gives memory back when nothing is held.
+    /// Clears the memory when nothing is held, and gives much of it back.
     pub(super) fn tidy(&mut self) {
         if self.start == self.end {
-            (self.start, self.end, self.pos) = (0, 0, 0);
+            clear(self.buf.get_mut(..self.used).unwrap_or_default());
+            (self.start, self.end, self.pos, self.used) = (0, 0, 0, 0);
             if self.buf.len() > KEEP {
                 self.buf = Vec::new();
             }
@@ -131,7 +151,7 @@ impl Input {
         let mut bytes = mem::replace(&mut self.buf, tail);
         bytes.truncate(self.pos);
         let document = Document { bytes, start: self.start };
-        (self.start, self.pos, self.end) = (0, 0, behind);
+        (self.start, self.pos, self.end, self.used) = (0, 0, behind, behind);
         document
     }
 }

@@ -39,6 +39,21 @@ fn documents_need_no_newline_and_may_be_any_value() {
 }
 
 #[test]
+fn nothing_of_a_request_stays_in_the_buffer() {
+    let mut framer = Framer::new(Limits::default());
+    framer.push(br#"{"password": "#);
+    assert!(framer.next().is_none());
+    framer.push(br#""czNjcmV0"}"#);
+    assert!(matches!(framer.next(), Some(Frame::Document(_))));
+    assert!(framer.next().is_none());
+    assert!(framer.input.buf.iter().all(|&b| b == 0));
+    framer.push(br#"{"password": "czNj"#);
+    assert!(framer.next().is_none());
+    framer.reset();
+    assert!(framer.input.buf.iter().all(|&b| b == 0));
+}
+
+#[test]
 fn a_number_or_a_word_at_top_level_waits_for_what_follows() {
     assert_eq!(frames("12"), [""; 0]);
     assert_eq!(frames("12 "), ["12"]);

@@ -37,6 +37,12 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How often a program is asked after on kernels before 5.3, which have no descriptor for a process.
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
+/// Names and values of an environment.
+type Variables = &'static [(&'static str, &'static str)];
+
+/// The environment of programs that are not to be led astray by the one that the daemon was started with.
+pub const CLEAN: Variables = &[("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")];
+
 /// A program to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Command<'a> {
@@ -87,12 +93,21 @@ impl Command<'_> {
     ///
     /// That it could not be started, fed, read from or waited for, or did not end in time.
     pub fn outcome(&self) -> Result<Outcome> {
-        self.start()?.finish()
+        self.start(None)?.finish()
     }
 
-    fn start(&self) -> Result<Running<'_>> {
+    /// Like [`outcome`](Self::outcome), with [`CLEAN`] for an environment instead of the daemon's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`outcome`](Self::outcome).
+    pub fn outcome_clean(&self) -> Result<Outcome> {
+        self.start(Some(CLEAN))?.finish()
+    }
+
+    fn start(&self, environment: Option<Variables>) -> Result<Running<'_>> {
         let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(|_| Error::generic("cannot create pipe FDs"))?;
-        let mut child = self.spawn(stdout)?;
+        let mut child = self.spawn(environment, stdout)?;
         let input = child.stdin.take().map(OwnedFd::from);
         let pidfd = pid_of(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         for ours in [Some(&output), input.as_ref()].into_iter().flatten() {
@@ -113,12 +128,12 @@ impl Command<'_> {
         })
     }
 
-    fn spawn(&self, stdout: OwnedFd) -> Result<process::Child> {
-        let started = self.try_spawn(self.program, None, &stdout);
+    fn spawn(&self, environment: Option<Variables>, stdout: OwnedFd) -> Result<process::Child> {
+        let started = self.try_spawn(environment, self.program, None, &stdout);
         // The C library's search for programs may have done this already, but not every C library does.
         let started = match started {
             Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
-                self.try_spawn(Path::new("/bin/sh"), Some(self.program), &stdout)
+                self.try_spawn(environment, Path::new("/bin/sh"), Some(self.program), &stdout)
             }
             other => other,
         };
@@ -136,8 +151,17 @@ impl Command<'_> {
         })
     }
 
-    fn try_spawn(&self, program: &Path, script: Option<&Path>, stdout: &OwnedFd) -> io::Result<process::Child> {
+    fn try_spawn(
+        &self,
+        environment: Option<Variables>,
+        program: &Path,
+        script: Option<&Path>,
+        stdout: &OwnedFd,
+    ) -> io::Result<process::Child> {
         let mut command = process::Command::new(program);
+        if let Some(variables) = environment {
+            command.env_clear().envs(variables.iter().copied());
+        }
         command.args(script).args(self.args);
         command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(stdout.try_clone()?).stderr(stdout.try_clone()?);
@@ -325,12 +349,12 @@ pub fn find_program<D: AsRef<Path>>(root: &Root, dirs: impl IntoIterator<Item = 
         .find(|path| path.is_file() && rustix::fs::access(path, Access::EXEC_OK).is_ok())
 }
 
-fn pid_of(child: &process::Child) -> Option<Pid> {
+pub(super) fn pid_of(child: &process::Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 /// Kills a program that has not been reaped (so that its number is still its own), with its whole process group.
-fn kill_and_reap(mut child: process::Child) {
+pub(crate) fn kill_and_reap(mut child: process::Child) {
     if matches!(child.try_wait(), Ok(Some(_))) {
         return;
     }

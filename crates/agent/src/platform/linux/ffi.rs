@@ -1,7 +1,7 @@
 //! All unsafe code of the agent: calls into the C library that `rustix` does not cover.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::time::SystemTime;
@@ -149,6 +149,80 @@ pub fn local_time(at: SystemTime) -> Option<LocalTime> {
         minute: number(parts.tm_min)?,
         second: number(parts.tm_sec)?,
     })
+}
+
+/// Seconds east of UTC and the abbreviation of the zone, as they are at `at` (seconds since 1970); None if the C
+/// library cannot tell. A changed `/etc/localtime` is noticed.
+pub fn local_zone(at: i64) -> Option<(i64, String)> {
+    unsafe extern "C" {
+        fn tzset();
+    }
+    let at = libc::time_t::try_from(at).ok()?;
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: tzset has no memory preconditions and takes the C library's own lock; nobody changes the environment
+    // while other threads run. Both pointers given to localtime_r are valid; it writes the structure and answers null
+    // when it did not. The name it points to is null or a string that the C library keeps: names are never freed.
+    unsafe {
+        tzset();
+        if libc::localtime_r(&at, parts.as_mut_ptr()).is_null() {
+            return None;
+        }
+        let parts = parts.assume_init();
+        let zone = if parts.tm_zone.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(parts.tm_zone).to_string_lossy().into_owned()
+        };
+        #[allow(clippy::useless_conversion, reason = "a long of 32 bits on some machines")]
+        Some((i64::from(parts.tm_gmtoff), zone))
+    }
+}
+
+/// `struct rtc_time` of the kernel's. Unused members are zero.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RtcTime {
+    /// 0 to 59.
+    pub sec: libc::c_int,
+    /// 0 to 59.
+    pub min: libc::c_int,
+    /// 0 to 23.
+    pub hour: libc::c_int,
+    /// 1 to 31.
+    pub mday: libc::c_int,
+    /// 0 to 11.
+    pub mon: libc::c_int,
+    /// Years since 1900.
+    pub year: libc::c_int,
+    /// 0 (Sunday) to 6; drivers that need it are few.
+    pub wday: libc::c_int,
+    /// Not used by the kernel.
+    pub yday: libc::c_int,
+    /// Not used by the kernel.
+    pub isdst: libc::c_int,
+}
+
+/// `RTC_RD_TIME`: what an open hardware clock shows.
+pub fn rtc_read(fd: BorrowedFd<'_>) -> Result<RtcTime, Errno> {
+    const RTC_RD_TIME: ioctl::Opcode = opcode::read::<RtcTime>(b'p', 9);
+    // SAFETY: RTC_RD_TIME writes one `rtc_time`, which `RtcTime` is laid out as; any bytes are a value of it.
+    unsafe { ioctl::ioctl(fd, ioctl::Getter::<RTC_RD_TIME, RtcTime>::new()) }
+}
+
+/// `RTC_SET_TIME`: sets an open hardware clock.
+pub fn rtc_set(fd: BorrowedFd<'_>, time: RtcTime) -> Result<(), Errno> {
+    const RTC_SET_TIME: ioctl::Opcode = opcode::write::<RtcTime>(b'p', 10);
+    // SAFETY: RTC_SET_TIME reads one `rtc_time`, which `RtcTime` is laid out as; it lives as long as the call.
+    unsafe { ioctl::ioctl(fd, ioctl::Setter::<RTC_SET_TIME, RtcTime>::new(time)) }
+}
+
+/// Overwrites a secret that is not needed any more, in a way that the compiler does not leave out.
+pub fn wipe(secret: &mut [u8]) {
+    for byte in secret {
+        // SAFETY: the reference is valid for a write.
+        unsafe { ptr::write_volatile(byte, 0) };
+    }
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 /// The C library's text for an error number, in the C locale: `No such file or directory`.
@@ -349,6 +423,88 @@ pub fn start_afresh(command: &mut process::Command) {
             Ok(())
         });
     }
+}
+
+/// What a child becomes: files that are tried in turn, arguments, environment. Made before the fork, because nothing
+/// can be allocated after it.
+#[derive(Debug)]
+pub struct Image {
+    files: Vec<CString>,
+    /// What the pointers below point into; never read by itself.
+    _strings: Vec<CString>,
+    argv: Vec<*const libc::c_char>,
+    /// Arguments of the shell for a file that the kernel cannot run; the second place is for the file.
+    shell_argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+}
+
+// SAFETY: the pointers point into strings that the image owns, which move with it (their bytes stay where they are)
+// and are not written to.
+unsafe impl Send for Image {}
+// SAFETY: as above; nothing behind a shared reference changes.
+unsafe impl Sync for Image {}
+
+impl Image {
+    /// `argv` begins with the program's own name. The environment is exactly `envp`.
+    pub fn new(files: Vec<CString>, argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        let pointers = |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).collect::<Vec<_>>();
+        let ended = |mut list: Vec<_>| {
+            list.push(ptr::null());
+            list
+        };
+        let mut shell_argv = vec![SHELL.as_ptr(), ptr::null()];
+        shell_argv.extend(pointers(argv.get(1..).unwrap_or_default()));
+        Image {
+            files,
+            shell_argv: ended(shell_argv),
+            argv: ended(pointers(&argv)),
+            envp: ended(pointers(&envp)),
+            _strings: argv.into_iter().chain(envp).collect(),
+        }
+    }
+
+    /// Becomes the first of the files that can be run. Comes back only with the reason why none could. Makes system
+    /// calls and nothing else.
+    fn become_it(&mut self) -> io::Error {
+        let (mut refused, mut last) = (false, libc::ENOENT);
+        for file in &self.files {
+            // SAFETY: all arrays end with a null pointer and hold pointers to C strings that live as long as `self`.
+            unsafe { libc::execve(file.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+            last = io::Error::last_os_error().raw_os_error().unwrap_or_default();
+            if last == libc::ENOEXEC {
+                if let Some(place) = self.shell_argv.get_mut(1) {
+                    *place = file.as_ptr();
+                }
+                // SAFETY: as above.
+                unsafe { libc::execve(SHELL.as_ptr(), self.shell_argv.as_ptr(), self.envp.as_ptr()) };
+            }
+            match last {
+                libc::EACCES => refused = true,
+                // Not here; perhaps in the next directory.
+                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+                _ => return io::Error::from_raw_os_error(last),
+            }
+        }
+        io::Error::from_raw_os_error(if refused { libc::EACCES } else { last })
+    }
+}
+
+const SHELL: &CStr = c"/bin/sh";
+
+/// Makes the child that `command` starts become `image` in place of the command's own program, which cannot have its
+/// own name or an environment entry without `=`. Last of what is done to the command: nothing after it is reached.
+pub fn become_image(command: &mut process::Command, mut image: Image) {
+    // SAFETY: the closure runs between fork and exec; it makes system calls on memory that was allocated before.
+    unsafe {
+        command.pre_exec(move || Err(image.become_it()));
+    }
+}
+
+/// Lets ended children be asked for their status, also when we were started by somebody who ignores SIGCHLD. To be
+/// called before any child is started.
+pub fn keep_ended_children() {
+    // SAFETY: signal has no memory preconditions, and SIGCHLD has no handler of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 #[cfg(test)]

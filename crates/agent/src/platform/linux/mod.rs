@@ -1,7 +1,11 @@
 //! Linux: one module a kernel interface. `ffi` holds all the unsafe code there is.
 
 pub mod address;
+pub mod as_user;
+pub mod authorized_keys;
 pub mod child;
+pub mod chpasswd;
+pub mod clock;
 pub mod cpu;
 pub mod device;
 pub mod errno;
@@ -11,14 +15,21 @@ pub mod fsfreeze;
 pub mod fsorder;
 pub mod fstrim;
 pub mod init;
+pub mod logind;
 pub mod memory;
 pub mod mountinfo;
 pub mod netlink;
 pub mod nvme;
+pub mod os_release;
+pub mod passwd;
 pub mod root;
 pub mod route;
+pub mod rtc;
 pub mod serial;
 pub mod sleep;
+pub mod spawn;
 pub mod stats;
 pub mod udev;
 pub mod usage;
+pub mod utmp;
+pub mod watch;

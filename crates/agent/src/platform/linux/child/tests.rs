@@ -183,7 +183,20 @@ fn at_the_deadline_the_whole_group_is_killed() {
 fn kernels_without_process_descriptors_are_asked_again_and_again() {
     let args = [OsStr::new("-c"), OsStr::new("exec >&- 2>&-; sleep 0.1; exit 7")];
     let command = sh(&args);
-    let mut run = command.start().unwrap();
+    let mut run = command.start(None).unwrap();
     run.pidfd = None;
     assert_eq!(run.finish().unwrap(), Outcome { end: End::Exited(7), output: Vec::new() });
+}
+
+#[test]
+fn a_clean_environment_has_nothing_of_ours() {
+    let outcome = sh(&[OsStr::new("-c"), OsStr::new("/usr/bin/env")]).outcome_clean().unwrap();
+    // The shell itself adds these.
+    let own = ["PWD", "SHLVL", "_", "OLDPWD"];
+    let mut names: Vec<String> =
+        outcome.text().lines().map(|line| line.split('=').next().unwrap().to_owned()).collect();
+    names.retain(|name| !own.contains(&name.as_str()));
+    names.sort();
+    assert_eq!(names, ["LC_ALL", "PATH"]);
+    assert!(std::env::vars().count() > 2);
 }

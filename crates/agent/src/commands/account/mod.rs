@@ -1,0 +1,3 @@
+//! `guest-set-user-password`.
+
+mod set_user_password;

@@ -1,0 +1,4 @@
+//! `guest-get-time`, `guest-set-time`.
+
+mod get;
+mod set;

@@ -1,0 +1,54 @@
+//! The thread that follows the programs.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use crate::platform::linux::errno::ErrnoText;
+use crate::platform::linux::watch::Watch;
+
+/// Read at a time: as much as a pipe usually holds.
+const PIECE: usize = 64 << 10;
+
+/// Address space for the stack; only touched pages count.
+const STACK: usize = 256 << 10;
+
+/// Starts the thread. It ends by itself when there is nothing to follow, and says so in the table.
+///
+/// # Errors
+/// No descriptors, or no thread.
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Arc<Watch>> {
+    let watch = Arc::new(Watch::new()?);
+    let both = (Arc::clone(shared), Arc::clone(&watch));
+    thread::Builder::new().name("exec".to_owned()).stack_size(STACK).spawn(move || follow(&both.0, &both.1))?;
+    Ok(watch)
+}
+
+fn follow(shared: &Shared, watch: &Watch) {
+    let mut piece = vec![0; PIECE];
+    let mut until = None;
+    loop {
+        let ready = watch.wait(until).unwrap_or_else(|errno| {
+            log::error!("cannot wait for programs: {}", errno.errno_text());
+            thread::sleep(Duration::from_secs(1));
+            Vec::new()
+        });
+        let mut table = shared.lock();
+        let mut ended = false;
+        let now = Instant::now();
+        for key in ready {
+            ended |= table.handle(key, &mut piece, now);
+        }
+        ended |= table.tick(now);
+        if ended {
+            shared.ended.notify_all();
+        }
+        if table.is_idle() {
+            table.watch = None;
+            return;
+        }
+        until = table.deadline(now);
+    }
+}

@@ -229,10 +229,10 @@ fn input_that_is_not_read_holds_nobody_up() {
     sleep(Duration::from_millis(300));
     let ticks = agent.cpu_ticks();
     sleep(Duration::from_secs(1));
-    // (The C agent mostly spins at full load by now, but not always.)
-    assert!(agent.cpu_ticks() - ticks < 30 || !PROGRAM.is_ours());
-    let given_back = agent.fds() <= before.0 + if PROGRAM.is_ours() { 4 } else { 2 };
-    assert_eq!(given_back, differs("exec-unread-input", true, false));
+    // The C agent mostly spins at full load by now and keeps the pipes of those that ended, but not always.
+    let strict = differs("exec-unread-input", true, false);
+    assert!(agent.cpu_ticks() - ticks < 30 || !strict);
+    assert!(agent.fds() <= before.0 + 4 || !strict);
     kill(pid);
     assert_eq!(result(&mut host, pid), json!({ "signal": 9, "exited": true }));
     if PROGRAM.is_ours() {
@@ -471,9 +471,12 @@ fn an_agent_whose_programs_are_silent_sleeps() {
 
 #[test]
 fn an_agent_that_was_started_deaf_to_the_end_of_children_hears_of_it() {
+    if !PROGRAM.is_ours() {
+        return;
+    }
     let agent = setup().inside(["env", "--ignore-signal=CHLD"]).start();
     let result = run(&mut agent.host(), sh("exit 9", false));
-    assert_eq!(result, json!({ "exitcode": differs("exec-child-signal", 9, 0), "exited": true }));
+    assert_eq!(result, json!({ "exitcode": 9, "exited": true }));
     assert_eq!(children(&agent), (0, 0));
 }
 

@@ -1,6 +1,6 @@
 //! The programs that the host has started, by process id, and what they have left behind.
 //!
-//! One thread, the [`follower`], feeds and reads all of them and reaps each when it ends. It is there while there is
+//! One thread, the follower, feeds and reads all of them and reaps each when it ends. It is there while there is
 //! something to follow, and sleeps until something happens.
 //!
 //! Rules for what nobody fetches, or nobody reads, or never ends:

@@ -36,10 +36,6 @@ impl PortWatch {
         PortWatch { port, patient, seen: false, next: Some(Instant::now()), uevents: None }
     }
 
-    pub(super) fn reply_limit(&self) -> Option<usize> {
-        self.port.reply_limit()
-    }
-
     pub(super) fn cannot_open(&self, errno: Errno) -> Error {
         self.port.cannot_open(errno)
     }

@@ -33,10 +33,10 @@ fn this_build() -> PathBuf {
 }
 
 #[test]
-fn the_program_is_smaller_than_two_megabytes() {
+fn the_program_is_smaller_than_2_2_megabytes() {
     let Some(program) = shipped("size") else { return };
     let size = fs::metadata(&program).unwrap().len();
-    assert!(size < 2_000_000, "{size} bytes");
+    assert!(size < 2_200_000, "{size} bytes");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use qga_proto::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use crate::channel::{Channel, Listener, PortKind};
+use crate::channel::{self, Channel, Listener, PortKind};
 use crate::daemon::{Signal, Signals};
 use crate::executor::Executor;
 use crate::platform::linux::errno::{Context, ErrnoText};
@@ -61,6 +61,7 @@ pub struct Reactor {
     executor: Executor,
     signals: Signals,
     source: Source,
+    reply_limit: Option<usize>,
     connections: BTreeMap<u64, Connection>,
     /// Conversations of hosts that have left.
     orphans: Vec<Session>,
@@ -89,6 +90,7 @@ impl Reactor {
         let executor = Executor::new().context(failed)?;
         poller.watch_input(&signals, SIGNALS).context(failed)?;
         poller.watch_input(executor.wake_fd(), RESULTS).context(failed)?;
+        let reply_limit = channel::reply_limit(&state.config, &channel);
         let source = match channel {
             Channel::Listener(listener) => {
                 poller.watch_input(&listener, LISTENER).context(failed)?;
@@ -102,6 +104,7 @@ impl Reactor {
             executor,
             signals,
             source,
+            reply_limit,
             connections: BTreeMap::new(),
             orphans: Vec::new(),
             next: FIRST_CONNECTION,
@@ -230,7 +233,7 @@ impl Reactor {
             let Source::Listener(listener) = &self.source else { return };
             match listener.accept() {
                 Ok(fd) => {
-                    if let Err(errno) = self.connect(fd, None, Peer::Client) {
+                    if let Err(errno) = self.connect(fd, Peer::Client) {
                         log::error!("cannot watch a client: {}", errno.errno_text());
                     }
                 }
@@ -247,9 +250,9 @@ impl Reactor {
         }
     }
 
-    fn connect(&mut self, fd: OwnedFd, reply_limit: Option<usize>, peer: Peer) -> std::result::Result<(), Errno> {
+    fn connect(&mut self, fd: OwnedFd, peer: Peer) -> std::result::Result<(), Errno> {
         let id = self.fresh_id();
-        let session = Session::new(self.fresh_id(), reply_limit);
+        let session = Session::new(self.fresh_id(), self.reply_limit);
         self.poller.watch(&fd, Token(id))?;
         self.connections.insert(id, Connection::new(fd, session, peer));
         Ok(())
@@ -303,14 +306,13 @@ impl Reactor {
 
     fn open_port(&mut self) -> Result<()> {
         let Source::Port(watch) = &mut self.source else { return Ok(()) };
-        let limit = watch.reply_limit();
         let peer = match watch.kind() {
             PortKind::Virtio => Peer::VirtioPort,
             PortKind::Isa => Peer::Terminal,
         };
         if let Some(fd) = watch.try_open(&self.poller, UEVENTS)? {
             // What cannot be watched, such as a file on a disk, is no port.
-            if let Err(errno) = self.connect(fd, limit, peer) {
+            if let Err(errno) = self.connect(fd, peer) {
                 let Source::Port(watch) = &mut self.source else { return Ok(()) };
                 return Err(watch.unusable(errno));
             }

@@ -36,10 +36,6 @@ impl PortWatch {
         PortWatch { port, patient, seen: false, next: Some(Instant::now()), uevents: None }
     }
 
-    pub(super) fn reply_limit(&self) -> Option<usize> {
-        self.port.reply_limit()
-    }
-
     /// What was opened is no port; it is tried again later.
     pub(super) fn unusable(&mut self, errno: Errno) -> Error {
         self.next = Some(Instant::now() + RETRY);

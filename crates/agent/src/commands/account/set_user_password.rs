@@ -11,7 +11,7 @@ use crate::commands::{Context, Handler};
 use crate::platform::linux::chpasswd::{self, Secret};
 
 impl Handler for GuestSetUserPassword {
-    const NEEDS: &'static str = "root; `chpasswd`, or busybox with it";
+    const NEEDS: &'static str = "root; chpasswd, of shadow or of busybox";
 
     fn run(cx: Context<'_>, args: SetUserPasswordArgs<'_>) -> Result<Empty> {
         let SetUserPasswordArgs { username, password, crypted } = args;

@@ -12,9 +12,6 @@ use std::borrow::Cow;
 
 use qga_proto::error::{Error, Result};
 
-/// What the three commands need, for `docs/commands.md`.
-const NEEDS: &str = "root, or to run as that user; `getent` for accounts beyond /etc/passwd";
-
 /// Refuses what would not be a line of its own, or be taken for a comment. Whether it is a key is for sshd to say: it
 /// knows more kinds than we do.
 fn check(keys: &[Cow<'_, str>]) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::platform::linux::os_release::OsRelease;
 const OVERRIDE: &str = "QGA_OS_RELEASE";
 
 impl Handler for GuestGetOsinfo {
-    const NEEDS: &'static str = "os-release(5); without one only the kernel is told";
+    const NEEDS: &'static str = "os-release, for more than the kernel";
 
     fn run(cx: Context<'_>, _: Empty) -> Result<GuestOsInfo> {
         let kernel = uname();

@@ -8,7 +8,7 @@ use crate::commands::{Context, Handler};
 use crate::platform::linux::{clock, ffi};
 
 impl Handler for GuestGetTimezone {
-    const NEEDS: &'static str = "/etc/localtime; without it UTC is told";
+    const NEEDS: &'static str = "/etc/localtime, for more than UTC";
 
     fn run(_: Context<'_>, _: Empty) -> Result<GuestTimezone> {
         let zone = ffi::local_zone(clock::now().div_euclid(clock::SECOND));

@@ -92,6 +92,18 @@ impl Libvirt {
         });
     }
 
+    /// Ends the agent and starts another with more options, and waits until libvirt has seen both.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn restart_agent(&mut self, options: &str) {
+        self.shell.run("kill $(cat /run/qga/pid)");
+        self.wait_agent("disconnected");
+        self.shell.run(&format!("more='{options}' start-agent"));
+        self.wait_agent("connected");
+    }
+
     /// Runs a virsh command that must succeed and gives what it prints, without surrounding white space.
     ///
     /// # Panics

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod fuse;
 pub mod host;
 pub mod proxmox;
+pub mod python;
 pub mod skip;
 pub mod wait;
 

@@ -120,6 +120,11 @@ impl Libvirt {
         virsh(self.directory.path(), arguments)
     }
 
+    /// Where clients find this libvirtd.
+    pub fn uri(&self) -> String {
+        uri(self.directory.path())
+    }
+
     /// The state that `virsh domstate` gives, empty when the machine is gone.
     pub fn state(&self) -> String {
         let output = self.try_virsh(&["domstate", DOMAIN]);
@@ -152,11 +157,14 @@ fn start_daemon(path: &Path) -> Kept {
     })
 }
 
+fn uri(path: &Path) -> String {
+    format!("qemu:///system?socket={}", path.join("libvirt-sock").display())
+}
+
 fn virsh(path: &Path, arguments: &[&str]) -> Output {
-    let uri = format!("qemu:///system?socket={}", path.join("libvirt-sock").display());
     let mut command = process::command("timeout");
     command.arg("180").arg(process::find("virsh").expect("virsh was looked for before"));
-    process::output(command.arg("-c").arg(uri).args(arguments).env("LC_ALL", "C"))
+    process::output(command.arg("-c").arg(uri(path)).args(arguments).env("LC_ALL", "C"))
 }
 
 fn read(path: &Path, name: &str) -> String {

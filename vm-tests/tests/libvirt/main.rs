@@ -1,6 +1,7 @@
 //! The agent under a real libvirt, driven with virsh.
 
 mod accounts;
+mod ansible;
 mod clock;
 mod information;
 mod processors;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         domfstrim_gives_blocks_back_on_the_host,
         a_stopped_agent_times_out_and_answers_again_later,
         libvirt_sees_the_agent_go_and_come,
+        ansible::ansible_runs_commands_and_copies_files,
         dompmsuspend_and_dompmwakeup,
         shutdown_in_agent_mode_turns_the_machine_off,
     ])

@@ -105,6 +105,17 @@ fn keys_go_in_are_listed_last_first_and_go_out_again() {
     assert_eq!(keys(&mut host), json!({ "keys": [] }));
 }
 
+/// virsh splits its file at newlines, and takes what follows the last one for a key too.
+#[test]
+fn an_empty_key_neither_adds_nor_removes_a_line() {
+    let Some((agent, mut host)) = world("an empty key") else { return };
+    add(&mut host, &["ssh-rsa A", "ssh-rsa B", ""]);
+    assert_eq!(content(&agent), "ssh-rsa A\nssh-rsa B\n");
+    fs::write(file(&agent), "ssh-rsa A\n\nssh-rsa B\n").unwrap();
+    host.call(REMOVE, json!({ "username": "eve", "keys": ["ssh-rsa B", ""] })).unwrap();
+    assert_eq!(content(&agent), differs("ssh-empty-key", "ssh-rsa A\n\n", "ssh-rsa A"));
+}
+
 #[test]
 fn what_is_created_is_the_users_with_modes_that_sshd_takes() {
     let Some((agent, mut host)) = world("ownership of keys") else { return };

@@ -342,7 +342,8 @@ impl Reactor {
             Source::Port(watch) => watch.deadline(),
             Source::Listener(_) => None,
         };
-        let end = self.ending.map(|since| since + LAST_COMMANDS);
+        // Once it has passed, only the last thaw is waited for, which tells of its end.
+        let end = self.ending.map(|since| since + LAST_COMMANDS).filter(|at| *at > Instant::now());
         [sessions, orphans, port, end, self.accept_again].into_iter().flatten().min()
     }
 

@@ -9,7 +9,6 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
 use crate::agent::{self, Agent};
 use crate::cpio::Archive;
@@ -37,12 +36,16 @@ const APT_SETTINGS: &[&str] = &[
 ];
 
 /// Run on the host when everything is installed, with the root directory as `$1`. A user, a journal on the disk, and a
-/// number for the machine: without one systemd takes each boot for the first.
+/// number for the machine: without one systemd takes each boot for the first. Nothing happens by itself later, and what
+/// no test looks at is not started: under emulation each program takes its time.
 const CUSTOMIZE: &str = r#"set -e
 chroot "$1" useradd --create-home --shell /bin/bash alice
 mkdir -p "$1/var/log/journal" "$1/mnt/ext4" "$1/mnt/xfs"
 echo debian >"$1/etc/hostname"
 echo 0123456789abcdef0123456789abcdef >"$1/etc/machine-id"
+systemctl --quiet --root="$1" mask dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
+    systemd-tmpfiles-clean.timer modprobe@.service dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount \
+    sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount getty@tty1.service
 "#;
 
 /// MiB of the disk; the packages take 175.
@@ -63,10 +66,7 @@ const ESSENTIAL_LIBRARIES: &[&str] = &["ld-linux", "libc.so", "libm.so", "libpcr
 
 /// What the README tells administrators to install, and where: the place, the permissions, the contents.
 const PACKAGING: &[(&str, &str)] = &[
-    (
-        "etc/systemd/system/qemu-guest-agent.service",
-        include_str!("../../packaging/systemd/qemu-guest-agent.service"),
-    ),
+    ("etc/systemd/system/qemu-guest-agent.service", include_str!("../../packaging/systemd/qemu-guest-agent.service")),
     ("etc/udev/rules.d/60-qemu-guest-agent.rules", include_str!("../../packaging/udev/60-qemu-guest-agent.rules")),
 ];
 
@@ -96,7 +96,7 @@ pub fn image() -> Image {
     let directory = tempfile::Builder::new().prefix("vm-debian-").tempdir().expect("a temporary directory");
     let initrd = directory.path().join("initrd");
     write_initrd(&initrd, &kernel, &agent).unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
-    Image { kernel: kernel.image, initrd, agent, root: Some(root), directory }
+    Image { kernel: kernel.image, initrd, agent, root: Some(root), _directory: directory }
 }
 
 /// How the root file system is made: everything it depends on.
@@ -163,9 +163,10 @@ fn suite() -> String {
 fn mirror() -> String {
     let files = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
     let text: String = files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
-    let uri = text.lines().filter(|line| line.starts_with("URIs:") || line.starts_with("deb ")).find_map(|line| {
-        line.split_whitespace().find(|word| word.starts_with("http")).map(str::to_owned)
-    });
+    let uri = text
+        .lines()
+        .filter(|line| line.starts_with("URIs:") || line.starts_with("deb "))
+        .find_map(|line| line.split_whitespace().find(|word| word.starts_with("http")).map(str::to_owned));
     uri.unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
 }
 

@@ -54,8 +54,8 @@ pub struct Image {
     pub agent: Agent,
     /// The disk with the root file system, when that is not in the archive. Each machine gets a copy.
     pub root: Option<PathBuf>,
-    /// Where the archive is, for as long as the image is.
-    pub(crate) directory: TempDir,
+    // The archive goes with it.
+    pub(crate) _directory: TempDir,
 }
 
 impl Image {
@@ -79,7 +79,7 @@ impl Image {
         let directory = tempfile::Builder::new().prefix("vm-image-").tempdir().expect("a temporary directory");
         let initrd = directory.path().join("initrd");
         write(&initrd, &kernel, &agent).unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
-        Self { kernel: kernel.image, initrd, agent, root: None, directory }
+        Self { kernel: kernel.image, initrd, agent, root: None, _directory: directory }
     }
 }
 

@@ -31,6 +31,8 @@ pub const PACKAGES: &[&str] = &[
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
     "mmdebstrap",
+    "python3-libvirt",
+    "python3-venv",
     "qemu-system-x86",
     "socat",
     "util-linux",

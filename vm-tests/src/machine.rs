@@ -178,6 +178,28 @@ impl Machine {
         self.qmp.execute("device_del", json!({ "id": "plugged-port" }));
     }
 
+    /// Takes the agent's own port out.
+    ///
+    /// # Panics
+    /// When QEMU refuses.
+    #[track_caller]
+    pub fn unplug_agent_port(&mut self) {
+        self.qmp.execute("device_del", json!({ "id": "agent-port" }));
+    }
+
+    /// Puts the agent's own port back.
+    ///
+    /// # Panics
+    /// When QEMU refuses.
+    #[track_caller]
+    pub fn plug_agent_port(&mut self) {
+        self.qmp.execute(
+            "device_add",
+            json!({ "driver": "virtserialport", "id": "agent-port", "bus": "ports.0", "nr": 1,
+                    "chardev": "agent", "name": PORT }),
+        );
+    }
+
     /// The end of the console, and what the agent printed when the guest still tells.
     pub fn report(&mut self) -> String {
         let mut report = format!("--- end of the guest's console ---\n{}", tail(&self.console()));
@@ -261,7 +283,7 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
     add(&["-chardev", &socket("serial"), "-serial", "chardev:serial"]);
     add(&["-device", "virtio-serial-pci,id=ports,addr=0x5"]);
     add(&["-chardev", &socket("agent"), "-device"]);
-    add(&[&format!("virtserialport,bus=ports.0,nr=1,chardev=agent,name={PORT}")]);
+    add(&[&format!("virtserialport,id=agent-port,bus=ports.0,nr=1,chardev=agent,name={PORT}")]);
     add(&["-chardev", &socket("plugged")]);
     add(&["-netdev", "user,id=net,restrict=on", "-device"]);
     add(&[&format!("virtio-net-pci,netdev=net,mac={MAC},addr=0x6,romfile=")]);
@@ -283,6 +305,8 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
     if image.root.is_some() {
         add(&["-drive", &format!("if=none,format=raw,file={},id=root,discard=unmap", file(ROOT))]);
         add(&["-device", "virtio-blk-pci,drive=root,addr=0x10,serial=root"]);
+        // udev has something to do for each.
+        kernel_line.push_str(" 8250.nr_uarts=3");
     }
     if spec.hardware {
         add(&hardware::arguments(directory).iter().map(String::as_str).collect::<Vec<_>>());

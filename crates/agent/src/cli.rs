@@ -108,6 +108,13 @@ fn read(inputs: &Inputs<'_>, warnings: &mut Vec<String>) -> Result<Action, Strin
             Id::Verbose => config.verbose = true,
             Id::Daemonize => config.daemonize = true,
             Id::Retry => config.retry_path = true,
+            Id::ReplyLimit => {
+                let value = text(value);
+                config.reply_limit =
+                    Some(value.parse().map_err(|_| {
+                        format!("'{value}' is no number of bytes for --reply-limit; try 'qemu-ga --help'")
+                    })?);
+            }
             Id::Dump => dump = true,
             Id::Service => {}
             Id::Block | Id::Allow if value == "help" || value == "?" => {

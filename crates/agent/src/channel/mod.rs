@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::config::Config;
 use crate::platform::linux::errno::ErrnoText;
 
-/// Largest reply on a serial port, in bytes. libvirt drops an agent for good at 10 MiB.
+/// Largest reply on a serial port where nothing else is configured, in bytes. libvirt drops an agent for good at 10 MiB.
 const PORT_REPLY_MAX: usize = 8 << 20;
 
 /// A source of conversations.
@@ -73,6 +73,15 @@ impl Channel {
     }
 }
 
+/// Largest reply on this channel, in bytes; None for no limit.
+pub fn reply_limit(config: &Config, channel: &Channel) -> Option<usize> {
+    match (config.reply_limit, channel) {
+        (Some(0), _) | (None, Channel::Listener(_)) => None,
+        (Some(limit), _) => Some(limit),
+        (None, Channel::Port(_)) => Some(PORT_REPLY_MAX),
+    }
+}
+
 impl Port {
     /// Opens it.
     pub fn open(&self) -> std::result::Result<OwnedFd, Errno> {
@@ -103,11 +112,6 @@ impl Port {
     pub fn kind(&self) -> PortKind {
         self.kind
     }
-
-    /// Largest reply it carries, in bytes.
-    pub fn reply_limit(&self) -> Option<usize> {
-        Some(PORT_REPLY_MAX)
-    }
 }
 
 impl Listener {
@@ -127,5 +131,25 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_limited_on_ports_and_not_on_sockets_unless_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let port = Channel::Port(Port { kind: PortKind::Virtio, path: "/dev/null".into() });
+        let (fd, file) = unix::listen(&dir.path().join("s")).unwrap();
+        let socket = Channel::Listener(Listener { fd, _file: Some(file) });
+        for (configured, on_port, on_socket) in
+            [(None, Some(8 << 20), None), (Some(0), None, None), (Some(100), Some(100), Some(100))]
+        {
+            let config = Config { reply_limit: configured, ..Config::default() };
+            assert_eq!(reply_limit(&config, &port), on_port);
+            assert_eq!(reply_limit(&config, &socket), on_socket);
+        }
     }
 }

@@ -19,6 +19,7 @@ pub(super) enum Id {
     Allow,
     Dump,
     Retry,
+    ReplyLimit,
     Help,
     Service,
 }
@@ -38,7 +39,8 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opt {
     pub(super) id: Id,
-    short: char,
+    /// None for the options that the C agent does not have.
+    short: Option<char>,
     /// None for the one that has no long name and is not in the help.
     long: Option<&'static str>,
     pub(super) kind: Kind,
@@ -47,10 +49,10 @@ pub(super) struct Opt {
 }
 
 const fn opt(id: Id, short: char, long: &'static str, kind: Kind, help: &'static str) -> Opt {
-    Opt { id, short, long: Some(long), kind, help }
+    Opt { id, short: Some(short), long: Some(long), kind, help }
 }
 
-const OPTIONS: [Opt; 16] = [
+const OPTIONS: [Opt; 17] = [
     opt(
         Id::Config,
         'c',
@@ -120,17 +122,27 @@ const OPTIONS: [Opt; 16] = [
         Kind::Switch,
         "wait for a device that is not there, and open it again\nafter it was lost",
     ),
+    Opt {
+        id: Id::ReplyLimit,
+        short: None,
+        long: Some("reply-limit"),
+        kind: Kind::Value("BYTES"),
+        help: "largest reply; 0 is none (default: 8388608 on serial\n\
+               ports, where libvirt drops an agent that sends more\n\
+               than 10 MiB, and 0 on sockets)",
+    },
     opt(Id::Help, 'h', "help", Kind::Switch, "print this and exit"),
     // The C agent's service option, which has a meaning on Windows only.
-    Opt { id: Id::Service, short: 's', long: None, kind: Kind::Value("NAME"), help: "" },
+    Opt { id: Id::Service, short: Some('s'), long: None, kind: Kind::Value("NAME"), help: "" },
 ];
 
 /// The option with this short name.
 pub(super) fn short(name: char) -> Option<&'static Opt> {
-    OPTIONS.iter().find(|o| o.short == name)
+    OPTIONS.iter().find(|o| o.short == Some(name))
 }
 
-/// The option with this long name, or the only one whose long name begins so.
+/// The option with this long name, or the only one whose long name begins so. What was unique among the options of the
+/// C agent is not made ambiguous by one of ours.
 ///
 /// # Errors
 /// There is none, or there are several; a text for people.
@@ -138,8 +150,11 @@ pub(super) fn long(name: &str) -> Result<&'static Opt, String> {
     if let Some(exact) = OPTIONS.iter().find(|o| o.long == Some(name)) {
         return Ok(exact);
     }
-    let matching: Vec<&Opt> =
-        OPTIONS.iter().filter(|o| !name.is_empty() && o.long.is_some_and(|l| l.starts_with(name))).collect();
+    let begins = |o: &&Opt| !name.is_empty() && o.long.is_some_and(|l| l.starts_with(name));
+    let mut matching: Vec<&Opt> = OPTIONS.iter().filter(begins).collect();
+    if matching.iter().any(|o| o.short.is_some()) {
+        matching.retain(|o| o.short.is_some());
+    }
     match matching.as_slice() {
         [one] => Ok(one),
         [] => Err(format!("unrecognized option '--{name}'")),
@@ -161,7 +176,10 @@ pub(super) fn help() -> String {
             Kind::Value(name) => format!(" {name}"),
             Kind::Attached(name) => format!("[={name}]"),
         };
-        let mut head = format!("  -{}, --{long}{value}", option.short);
+        let mut head = match option.short {
+            Some(short) => format!("  -{short}, --{long}{value}"),
+            None => format!("      --{long}{value}"),
+        };
         for line in option.help.lines() {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{head:COLUMN$} {line}");
@@ -178,7 +196,9 @@ mod tests {
     #[test]
     fn every_option_is_found_by_its_names_which_are_its_own() {
         for option in &OPTIONS {
-            assert_eq!(short(option.short).unwrap().id, option.id);
+            if let Some(name) = option.short {
+                assert_eq!(short(name).unwrap().id, option.id);
+            }
             if let Some(name) = option.long {
                 assert_eq!(long(name).unwrap().id, option.id);
             }
@@ -193,6 +213,8 @@ mod tests {
             ("daemon", Ok(Id::Daemonize)),
             ("da", Ok(Id::Daemonize)),
             ("fs", Ok(Id::Hook)),
+            ("re", Ok(Id::Retry)),
+            ("rep", Ok(Id::ReplyLimit)),
             ("v", Err("option '--v' is ambiguous; possibilities: '--verbose' '--version'")),
             ("d", Err("option '--d' is ambiguous; possibilities: '--daemonize' '--dump-conf'")),
             ("bogus", Err("unrecognized option '--bogus'")),

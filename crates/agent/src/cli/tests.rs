@@ -54,6 +54,13 @@ fn without_options_the_agent_listens_on_the_virtio_port() {
 }
 
 #[test]
+fn a_reply_limit_is_a_number_of_bytes() {
+    assert_eq!(run(line("--reply-limit 4096")).reply_limit, Some(4096));
+    assert_eq!(run(line("--reply-limit=0")).reply_limit, Some(0));
+    assert!(failed(line("--reply-limit 8M")).starts_with("'8M' is no number of bytes for --reply-limit"));
+}
+
+#[test]
 fn short_long_attached_and_shortened_forms_all_work() {
     let expected = Config {
         daemonize: true,
@@ -67,6 +74,7 @@ fn short_long_attached_and_shortened_forms_all_work() {
         retry_path: true,
         block_rpcs: vec!["guest-ping".into()],
         allow_rpcs: vec!["guest-info".into()],
+        reply_limit: None,
     };
     for words in [
         "-d -m unix-listen -p /p -l /l -f /f -F/h -t /t -v -r -b guest-ping -a guest-info -s install",

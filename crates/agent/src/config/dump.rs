@@ -32,5 +32,9 @@ pub(super) fn dump(config: &Config) -> String {
     line("retry-path", flag(config.retry_path));
     line("block-rpcs", &escape(&config.block_rpcs.join(",")));
     line("allow-rpcs", &escape(&config.allow_rpcs.join(",")));
+    // Not a key of the C agent's, so only there where it was set.
+    if let Some(limit) = config.reply_limit {
+        line("reply-limit", &limit.to_string());
+    }
     out
 }

@@ -107,7 +107,7 @@ impl KeyFile {
     }
 }
 
-fn uninterpretable(key: &str) -> String {
+pub(super) fn uninterpretable(key: &str) -> String {
     format!("Key file contains key “{key}” which has a value that cannot be interpreted.")
 }
 

@@ -56,6 +56,8 @@ pub struct Config {
     pub block_rpcs: Vec<String>,
     /// The only commands that may be called; all if empty.
     pub allow_rpcs: Vec<String>,
+    /// Bytes of the largest reply, 0 for no limit; the channel decides if None.
+    pub reply_limit: Option<usize>,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Default for Config {
             retry_path: false,
             block_rpcs: Vec::new(),
             allow_rpcs: Vec::new(),
+            reply_limit: None,
         }
     }
 }
@@ -131,6 +134,9 @@ impl Config {
         if let Some(v) = string("allow-rpcs")? {
             lists::extend(&mut self.allow_rpcs, &v);
         }
+        if let Some(v) = file.integer(GROUP, "reply-limit")? {
+            self.reply_limit = Some(usize::try_from(v).map_err(|_| keyfile::uninterpretable("reply-limit"))?);
+        }
         Ok(())
     }
 
@@ -180,7 +186,7 @@ impl Config {
 fn unknown_key(key: &str) -> Option<&'static str> {
     match key {
         "daemon" | "method" | "path" | "logfile" | "pidfile" | "fsfreeze-hook" | "statedir" | "verbose"
-        | "retry-path" | "block-rpcs" | "allow-rpcs" => None,
+        | "retry-path" | "block-rpcs" | "allow-rpcs" | "reply-limit" => None,
         "daemonize" => Some("; the key is 'daemon'"),
         "blacklist" => Some("; the key is 'block-rpcs'"),
         "whitelist" => Some("; the key is 'allow-rpcs'"),

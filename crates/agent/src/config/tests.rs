@@ -17,7 +17,8 @@ fn load(text: &str) -> (Result<bool, String>, Config, Vec<String>) {
 fn every_key_is_taken_over() {
     let (result, config, warnings) = load(
         "[general]\ndaemon=1\nmethod=unix-listen\npath=/p\nlogfile=/l\npidfile=/pid\nfsfreeze-hook=/h\nstatedir=/s\n\
-         verbose=true\nretry-path=true\nblock-rpcs=guest-ping, guest-info\nallow-rpcs=guest-sync\n",
+         verbose=true\nretry-path=true\nblock-rpcs=guest-ping, guest-info\nallow-rpcs=guest-sync\n\
+         reply-limit=1000\n",
     );
     assert_eq!(result, Ok(true));
     assert_eq!(warnings, [""; 0]);
@@ -33,6 +34,7 @@ fn every_key_is_taken_over() {
         retry_path: true,
         block_rpcs: vec!["guest-ping".into(), "guest-info".into()],
         allow_rpcs: vec!["guest-sync".into()],
+        reply_limit: Some(1000),
     };
     assert_eq!(config, expected);
 }
@@ -133,4 +135,14 @@ fn a_daemon_does_not_depend_on_where_it_was_started() {
     let mut config = relative("vsock-listen");
     config.make_absolute().unwrap();
     assert_eq!(config.path, Some("1:2".into()));
+}
+
+#[test]
+fn a_reply_limit_is_a_number_of_bytes_and_is_dumped_only_where_it_was_set() {
+    for text in ["-1", "8M", ""] {
+        assert!(load(&format!("[general]\nreply-limit={text}\n")).0.is_err(), "{text}");
+    }
+    let (_, config, _) = load("[general]\nreply-limit=0\n");
+    assert!(config.dump().ends_with("allow-rpcs=\nreply-limit=0\n"));
+    assert!(Config::default().dump().ends_with("allow-rpcs=\n"));
 }

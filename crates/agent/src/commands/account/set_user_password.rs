@@ -11,6 +11,8 @@ use crate::commands::{Context, Handler};
 use crate::platform::linux::chpasswd::{self, Secret};
 
 impl Handler for GuestSetUserPassword {
+    const NEEDS: &'static str = "root; chpasswd, of shadow or of busybox";
+
     fn run(cx: Context<'_>, args: SetUserPasswordArgs<'_>) -> Result<Empty> {
         let SetUserPasswordArgs { username, password, crypted } = args;
         log::info!(target: "audit", "guest-set-user-password called, username: {username}, crypted: {crypted}");

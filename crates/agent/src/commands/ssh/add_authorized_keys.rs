@@ -11,6 +11,8 @@ use crate::platform::linux::authorized_keys::Place;
 use crate::platform::linux::passwd::User;
 
 impl Handler for GuestSshAddAuthorizedKeys {
+    const NEEDS: &'static str = "root, or to run as the user; /etc/passwd or getent";
+
     fn run(cx: Context<'_>, args: SshAddAuthorizedKeysArgs<'_>) -> Result<Empty> {
         let SshAddAuthorizedKeysArgs { username, keys, reset } = args;
         let reset = reset.unwrap_or(false);

@@ -10,6 +10,8 @@ use crate::platform::linux::authorized_keys::Place;
 use crate::platform::linux::passwd::User;
 
 impl Handler for GuestSshGetAuthorizedKeys {
+    const NEEDS: &'static str = "root, or to run as the user; /etc/passwd or getent";
+
     fn run(cx: Context<'_>, args: SshGetAuthorizedKeysArgs<'_>) -> Result<GuestAuthorizedKeys> {
         let user = User::find(&cx.state.root, &args.username)?;
         let place = Place::new(&cx.state.root, &user);

@@ -11,6 +11,8 @@ use crate::platform::linux::authorized_keys::Place;
 use crate::platform::linux::passwd::User;
 
 impl Handler for GuestSshRemoveAuthorizedKeys {
+    const NEEDS: &'static str = "root, or to run as the user; /etc/passwd or getent";
+
     fn run(cx: Context<'_>, args: SshRemoveAuthorizedKeysArgs<'_>) -> Result<Empty> {
         let SshRemoveAuthorizedKeysArgs { username, keys } = args;
         log::info!(

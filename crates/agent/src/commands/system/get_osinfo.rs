@@ -14,6 +14,8 @@ use crate::platform::linux::os_release::OsRelease;
 const OVERRIDE: &str = "QGA_OS_RELEASE";
 
 impl Handler for GuestGetOsinfo {
+    const NEEDS: &'static str = "os-release, for more than the kernel";
+
     fn run(cx: Context<'_>, _: Empty) -> Result<GuestOsInfo> {
         let kernel = uname();
         let text = |text: &std::ffi::CStr| Some(text.to_string_lossy().into_owned());

@@ -8,6 +8,8 @@ use crate::commands::{Context, Handler};
 use crate::platform::linux::{clock, ffi};
 
 impl Handler for GuestGetTimezone {
+    const NEEDS: &'static str = "/etc/localtime, for more than UTC";
+
     fn run(_: Context<'_>, _: Empty) -> Result<GuestTimezone> {
         let zone = ffi::local_zone(clock::now().div_euclid(clock::SECOND));
         let (offset, name) = zone.ok_or_else(|| Error::generic("Couldn't retrieve local timezone"))?;

@@ -9,6 +9,8 @@ use crate::platform::linux::utmp::Session;
 use crate::platform::linux::{logind, utmp};
 
 impl Handler for GuestGetUsers {
+    const NEEDS: &'static str = "utmp or systemd-logind; without them the list is empty";
+
     fn run(cx: Context<'_>, _: Empty) -> Result<Vec<GuestUser>> {
         let mut sessions = utmp::sessions(&cx.state.root);
         if sessions.is_empty() {

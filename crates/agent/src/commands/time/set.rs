@@ -19,6 +19,8 @@ use crate::platform::linux::rtc::Rtc;
 const END: i64 = 3_155_760_000;
 
 impl Handler for GuestSetTime {
+    const NEEDS: &'static str = "CAP_SYS_TIME; a hardware clock where no time is given";
+
     fn run(cx: Context<'_>, args: SetTimeArgs) -> Result<Empty> {
         let root = &cx.state.root;
         match args.time {

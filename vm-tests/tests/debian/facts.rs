@@ -59,7 +59,8 @@ pub(crate) fn a_user_is_told_from_login_to_logout(guest: &mut Guest) {
     };
     let time = logged_in(&users);
     // `who` knows the minute.
-    let minute = guest.machine.shell.number("date -d \"$(LC_ALL=C.UTF-8 who | tr -s ' ' | cut -d' ' -f3,4)\" +%s") as f64;
+    let minute =
+        guest.machine.shell.number("date -d \"$(LC_ALL=C.UTF-8 who | tr -s ' ' | cut -d' ' -f3,4)\" +%s") as f64;
     assert!((minute..minute + 60.0).contains(&time), "{time}, and who says {minute}");
 
     // As on a system that has given utmp up: logind knows the session, from its own clock.

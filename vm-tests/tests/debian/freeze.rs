@@ -107,6 +107,18 @@ pub(crate) fn an_agent_killed_while_frozen_is_started_again_and_thaws(guest: &mu
     assert_ne!(guest.service("MainPID"), pid);
 }
 
+pub(crate) fn a_port_unplugged_while_frozen_thaws(guest: &mut Guest) {
+    guest.wait_service("active");
+    assert_eq!(guest.call("guest-fsfreeze-freeze", json!({})), json!(FILE_SYSTEMS));
+    guest.machine.shell.run(WRITE);
+    // No host can ask for the thaw any more.
+    guest.machine.unplug_agent_port();
+    wait_written(guest);
+    guest.wait_service("inactive");
+    guest.machine.plug_agent_port();
+    assert_eq!(guest.call("guest-fsfreeze-status", json!({})), json!("thawed"));
+}
+
 pub(crate) fn fstrim_gives_the_blocks_of_the_root_file_system_back(guest: &mut Guest) {
     let mut agent = guest.machine.agent();
     agent.call_within("guest-fstrim", json!({}), SOON).unwrap();

@@ -41,7 +41,8 @@ const EXPECTED: &[&str] = &[
     "logging re-enabled due to filesystem unfreeze",
     "lost channel '/dev/virtio-ports/org.qemu.guest_agent.0'",
     "file systems are frozen, logging is off until they are thawed",
-    "qemu-ga: ",
+    "about to end while frozen: 3 file systems are thawed",
+    "unsupported channel method/type: pigeon",
 ];
 
 pub(crate) fn the_journal_has_no_complaint_by_or_about_the_agent(guest: &mut Guest) {

@@ -105,6 +105,7 @@ fn main() -> ExitCode {
         freeze::with_the_root_and_the_journal_frozen_the_agent_answers_and_nothing_is_lost,
         freeze::a_service_stopped_while_frozen_thaws,
         freeze::an_agent_killed_while_frozen_is_started_again_and_thaws,
+        freeze::a_port_unplugged_while_frozen_thaws,
         freeze::fstrim_gives_the_blocks_of_the_root_file_system_back,
         service::a_killed_agent_is_started_again,
         service::the_service_goes_and_comes_with_the_port,

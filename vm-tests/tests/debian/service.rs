@@ -46,10 +46,10 @@ pub(crate) fn a_killed_agent_is_started_again(guest: &mut Guest) {
 
 pub(crate) fn the_service_goes_and_comes_with_the_port(guest: &mut Guest) {
     guest.wait_service("active");
-    guest.machine.unplug_agent_port();
-    guest.wait_service("inactive");
     let starts = "journalctl --boot --output=cat --unit=qemu-guest-agent | grep -c 'Started qemu-guest-agent'";
     let before = guest.machine.shell.number(starts);
+    guest.machine.unplug_agent_port();
+    guest.wait_service("inactive");
     // Somebody asks for it: it waits for its port, which costs nothing.
     guest.machine.shell.run(&format!("systemctl start --no-block {UNIT}"));
     sleep(Duration::from_secs(3));

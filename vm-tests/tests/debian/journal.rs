@@ -40,6 +40,7 @@ pub(crate) fn lines_in_the_journal_carry_their_severity(guest: &mut Guest) {
 const EXPECTED: &[&str] = &[
     "logging re-enabled due to filesystem unfreeze",
     "lost channel '/dev/virtio-ports/org.qemu.guest_agent.0'",
+    "waiting for channel '/dev/virtio-ports/org.qemu.guest_agent.0'",
     "file systems are frozen, logging is off until they are thawed",
     "about to end while frozen: 3 file systems are thawed",
     "unsupported channel method/type: pigeon",

@@ -97,9 +97,16 @@ impl Disk {
     /// # Panics
     /// When it cannot be copied.
     pub fn copy(&self, name: &str) -> Self {
-        let path = self.path.with_file_name(name);
-        process::run("cp", &[Path::new("--sparse=always"), &self.path, &path]);
-        Self { path }
+        self.copy_to(&self.path.with_file_name(name))
+    }
+
+    /// Like [`Disk::copy`], to any place.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn copy_to(&self, path: &Path) -> Self {
+        process::run("cp", &[Path::new("--sparse=always"), &self.path, path]);
+        Self { path: path.to_owned() }
     }
 
     /// Whether e2fsck finds nothing wrong with the ext4 file system, and what it says.

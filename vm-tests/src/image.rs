@@ -52,7 +52,10 @@ pub struct Image {
     pub initrd: PathBuf,
     /// The agent inside.
     pub agent: Agent,
-    _directory: TempDir,
+    /// The disk with the root file system, when that is not in the archive. Each machine gets a copy.
+    pub root: Option<PathBuf>,
+    // The archive goes with it.
+    pub(crate) _directory: TempDir,
 }
 
 impl Image {
@@ -76,7 +79,7 @@ impl Image {
         let directory = tempfile::Builder::new().prefix("vm-image-").tempdir().expect("a temporary directory");
         let initrd = directory.path().join("initrd");
         write(&initrd, &kernel, &agent).unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
-        Self { kernel: kernel.image, initrd, agent, _directory: directory }
+        Self { kernel: kernel.image, initrd, agent, root: None, _directory: directory }
     }
 }
 

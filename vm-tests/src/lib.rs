@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod cpio;
+pub mod debian;
 pub mod disks;
 pub mod hardware;
 pub mod harness;
@@ -29,6 +30,7 @@ pub const PACKAGES: &[&str] = &[
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
+    "mmdebstrap",
     "python3-libvirt",
     "python3-venv",
     "qemu-system-x86",
@@ -44,6 +46,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("depmod", "kmod"),
     ("virsh", "libvirt-clients"),
     ("libvirtd", "libvirt-daemon"),
+    ("mmdebstrap", "mmdebstrap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("socat", "socat"),
     ("setpriv", "util-linux"),

@@ -28,6 +28,9 @@ pub const PORT: &str = "org.qemu.guest_agent.0";
 /// The name of the port that is plugged in by [`Machine::plug_port`].
 pub const PLUGGED_PORT: &str = "org.test.plugged.0";
 
+/// The copy of the disk with the root file system, if there is one.
+const ROOT: &str = "root.img";
+
 /// The lines of the console that are shown when a test fails.
 const TAIL: usize = 40;
 
@@ -78,6 +81,9 @@ impl Machine {
     pub fn boot(image: &Rc<Image>, spec: Spec) -> Self {
         let directory = tempfile::Builder::new().prefix("vm-").tempdir().expect("a temporary directory");
         let path = directory.path();
+        if let Some(root) = &image.root {
+            Disk { path: root.clone() }.copy_to(&path.join(ROOT));
+        }
         let disks = spec.disks.then(|| Disks { ext4: Disk::ext4(path), swap: Disk::swap(path), xfs: Disk::xfs(path) });
         let (qemu, qmp, shell) = start(path, image, spec, disks.as_ref());
         Self { qemu, qmp, shell, disks, spec, image: Rc::clone(image), directory }
@@ -102,6 +108,11 @@ impl Machine {
     /// The agent under test.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// The disk with the root file system, where there is one.
+    pub fn root(&self) -> Option<Disk> {
+        self.image.root.is_some().then(|| Disk { path: self.directory.path().join(ROOT) })
     }
 
     /// The host's end of the agent's port, for a client of one's own. It serves one client at a time.
@@ -167,11 +178,34 @@ impl Machine {
         self.qmp.execute("device_del", json!({ "id": "plugged-port" }));
     }
 
+    /// Takes the agent's own port out.
+    ///
+    /// # Panics
+    /// When QEMU refuses.
+    #[track_caller]
+    pub fn unplug_agent_port(&mut self) {
+        self.qmp.execute("device_del", json!({ "id": "agent-port" }));
+    }
+
+    /// Puts the agent's own port back.
+    ///
+    /// # Panics
+    /// When QEMU refuses.
+    #[track_caller]
+    pub fn plug_agent_port(&mut self) {
+        self.qmp.execute(
+            "device_add",
+            json!({ "driver": "virtserialport", "id": "agent-port", "bus": "ports.0", "nr": 1,
+                    "chardev": "agent", "name": PORT }),
+        );
+    }
+
     /// The end of the console, and what the agent printed when the guest still tells.
     pub fn report(&mut self) -> String {
         let mut report = format!("--- end of the guest's console ---\n{}", tail(&self.console()));
         if self.qemu.is_running() {
-            let script = "tail -n 20 /run/qga/output /run/qga/log 2>/dev/null; pidof qemu-ga || echo 'no agent runs'";
+            let script = "tail -n 20 /run/qga/output /run/qga/log 2>/dev/null; pidof qemu-ga || echo 'no agent runs'
+                ! type journalctl >/dev/null || journalctl --no-pager --boot --lines=40 --unit=qemu-guest-agent";
             if let Ok(outcome) = self.shell.try_run(script, Duration::from_secs(5)) {
                 report.push_str(&format!("--- from the agent ---\n{}\n", outcome.text));
             }
@@ -249,7 +283,7 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
     add(&["-chardev", &socket("serial"), "-serial", "chardev:serial"]);
     add(&["-device", "virtio-serial-pci,id=ports,addr=0x5"]);
     add(&["-chardev", &socket("agent"), "-device"]);
-    add(&[&format!("virtserialport,bus=ports.0,nr=1,chardev=agent,name={PORT}")]);
+    add(&[&format!("virtserialport,id=agent-port,bus=ports.0,nr=1,chardev=agent,name={PORT}")]);
     add(&["-chardev", &socket("plugged")]);
     add(&["-netdev", "user,id=net,restrict=on", "-device"]);
     add(&[&format!("virtio-net-pci,netdev=net,mac={MAC},addr=0x6,romfile=")]);
@@ -267,6 +301,12 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
             "scsi-hd,bus=scsi.0,scsi-id=1,lun=2,drive=xfs",
         ]);
         kernel_line.push_str(" vm_ext4=/dev/vda vm_swap=/dev/vdb vm_xfs=/dev/sda");
+    }
+    if image.root.is_some() {
+        add(&["-drive", &format!("if=none,format=raw,file={},id=root,discard=unmap", file(ROOT))]);
+        add(&["-device", "virtio-blk-pci,drive=root,addr=0x10,serial=root"]);
+        // udev has something to do for each.
+        kernel_line.push_str(" 8250.nr_uarts=3");
     }
     if spec.hardware {
         add(&hardware::arguments(directory).iter().map(String::as_str).collect::<Vec<_>>());

@@ -52,19 +52,20 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// Prints what is to be printed. Either there is something to run (and warnings to be logged), or the exit status.
-    pub fn settle(self, mut stdout: impl Write, mut stderr: impl Write) -> Result<(Config, Vec<String>), u8> {
+    /// Prints what is to be printed, and tells what is wrong. Either there is something to run (and warnings to be
+    /// logged), or the exit status.
+    pub fn settle(self, mut stdout: impl Write, mut tell: impl FnMut(&str)) -> Result<(Config, Vec<String>), u8> {
         // What cannot be written, nobody wants to read; but a dump that got lost is a failure.
         let text = match self.action {
             Action::Run(config) => return Ok((config, self.warnings)),
             Action::Fail(message) => {
-                let _ = writeln!(stderr, "qemu-ga: {message}");
+                tell(&message);
                 return Err(1);
             }
             Action::Print(text) => text,
         };
         for warning in self.warnings {
-            let _ = writeln!(stderr, "qemu-ga: warning: {warning}");
+            tell(&format!("warning: {warning}"));
         }
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
         Err(u8::from(printed.is_err()))

@@ -36,9 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(message: &str) -> ExitCode {
-    use io::Write;
-    // Where nobody reads it, the status has to do.
-    let _ = writeln!(io::stderr(), "qemu-ga: {message}");
+    log::last_word(message);
     ExitCode::FAILURE
 }
 
@@ -59,7 +57,7 @@ fn prepare() -> Result<Prepared, u8> {
         activated: activation.as_ref().map(|activation| activation.family),
         commands: &names,
     };
-    let (config, warnings) = cli::parse(&inputs).settle(io::stdout(), io::stderr())?;
+    let (config, warnings) = cli::parse(&inputs).settle(io::stdout(), log::last_word)?;
     Ok((config, warnings, activation))
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -336,6 +337,24 @@ fn a_start_that_fails_says_why_in_one_line_and_ends_with_1() {
         assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
         assert!(said.starts_with("qemu-ga: ") && said.contains(part), "{args:?}: {said}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn why_the_agent_cannot_start_is_an_error_in_the_journal() {
+    for options in [["-m", "pigeon"], ["--statedir", "/nonexistent/directory"]] {
+        let setup = Setup::new(&ours());
+        // The journal is told by the number of the stream that it has handed out.
+        let (mut journal, stream) = UnixStream::pair().unwrap();
+        let stream = OwnedFd::from(stream);
+        let stat = rustix::fs::fstat(&stream).unwrap();
+        let mut command = setup.command();
+        command.args(options).env("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino)).stderr(stream);
+        assert_eq!(command.status().unwrap().code(), Some(1));
+        drop(command);
+        let mut line = String::new();
+        journal.read_to_string(&mut line).unwrap();
+        assert!(line.starts_with("<3>") && line.ends_with('\n') && line.lines().count() == 1, "{line}");
     }
 }
 

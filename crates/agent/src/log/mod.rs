@@ -9,6 +9,7 @@ mod line;
 mod output;
 mod syslog;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
@@ -68,6 +69,18 @@ pub fn init(options: Options) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Says on standard error, wherever the log goes, why the process cannot start or go on. Where that is the journal, the
+/// line is an error there.
+pub fn last_word(message: &str) {
+    let mut stderr = Output::stderr();
+    // Where nobody reads it, the exit status has to do.
+    if stderr.is_journal() {
+        stderr.write(SystemTime::now(), Level::Error, &line::printable(message), None);
+    } else {
+        let _ = writeln!(io::stderr(), "qemu-ga: {message}");
+    }
 }
 
 /// Stops all writing, before file systems are frozen. On return no line is being written any more.

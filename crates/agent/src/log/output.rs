@@ -99,6 +99,11 @@ impl Output {
         self.disk
     }
 
+    /// Whether it is the service manager's journal.
+    pub(super) fn is_journal(&self) -> bool {
+        self.journal
+    }
+
     /// Writes a line, whose text is printable; what may have to wait is done `aside`, where there is one. False if it
     /// is lost.
     pub(super) fn write(&mut self, now: SystemTime, level: Level, text: &str, aside: Option<&Aside>) -> bool {

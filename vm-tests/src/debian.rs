@@ -35,14 +35,13 @@ const APT_SETTINGS: &[&str] = &[
     "Acquire::https::Proxy ",
 ];
 
-/// Run on the host when everything is installed, with the root directory as `$1`. A user, a journal on the disk, and a
-/// number for the machine: without one systemd takes each boot for the first. Nothing happens by itself later, and what
-/// no test looks at is not started: under emulation each program takes its time.
+/// Run on the host when everything is installed, with the root directory as `$1`. A user, and a journal on the disk.
+/// Nothing happens by itself later, and what no test looks at is not started: under emulation each program takes its
+/// time.
 const CUSTOMIZE: &str = r#"set -e
 chroot "$1" useradd --create-home --shell /bin/bash alice
 mkdir -p "$1/var/log/journal" "$1/mnt/ext4" "$1/mnt/xfs"
 echo debian >"$1/etc/hostname"
-echo 0123456789abcdef0123456789abcdef >"$1/etc/machine-id"
 systemctl --quiet --root="$1" mask dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
     systemd-tmpfiles-clean.timer modprobe@.service dev-hugepages.mount dev-mqueue.mount sys-fs-fuse-connections.mount \
     sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount getty@tty1.service
@@ -70,8 +69,12 @@ const PACKAGING: &[(&str, &str)] = &[
     ("etc/udev/rules.d/60-qemu-guest-agent.rules", include_str!("../../packaging/udev/60-qemu-guest-agent.rules")),
 ];
 
-/// The tests' own.
+/// The number of the machine, after which its journal is named.
+pub const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
+
+/// The tests' own. mmdebstrap leaves the number empty.
 const FILES: &[(&str, &str)] = &[
+    ("etc/machine-id", MACHINE_ID),
     ("etc/fstab", include_str!("../guest/debian/fstab")),
     ("etc/systemd/system/vm-shell.service", include_str!("../guest/debian/vm-shell.service")),
     ("etc/systemd/system/serial-getty@ttyS2.service.d/autologin.conf", include_str!("../guest/debian/autologin.conf")),

@@ -23,20 +23,20 @@ fn hash(guest: &mut Guest, user: &str) -> String {
 
 pub(crate) fn a_password_set_by_the_host_lets_its_user_in_and_no_other_does(guest: &mut Guest) {
     let root = hash(guest, "root");
-    for (password, another) in [("correct horse", "correct hors"), ("h\u{fc}te: & \\ -e %s", "correct horse")] {
+    for password in ["correct horse", "h\u{fc}te: & \\ -e %s"] {
         let arguments = json!({ "username": "alice", "password": STANDARD.encode(password), "crypted": false });
         assert_eq!(guest.call("guest-set-user-password", arguments), json!({}));
         // As PAM is set up in Debian 12 and later.
         let stored = hash(guest, "alice");
         assert!(stored.starts_with("$y$"), "{stored}");
         assert!(lets_in(guest, password), "'{password}' does not let in");
-        assert!(!lets_in(guest, another), "'{another}' lets in");
     }
+    assert!(!lets_in(guest, "correct horse"), "the password of before lets in");
     assert_eq!(hash(guest, "root"), root);
     let arguments = json!({ "username": "nosuch", "password": STANDARD.encode("x"), "crypted": false });
     let error = guest.machine.agent().call("guest-set-user-password", arguments).unwrap_err();
     assert!(error.desc.starts_with("child process has failed to set user password"), "{error}");
-    let found = guest.machine.shell.run("journalctl --boot --output=cat | grep -F -e 'correct hors' -e 'te: & '; :");
+    let found = guest.machine.shell.run("journalctl --boot --output=cat | grep -F -e 'correct horse' -e 'te: & '; :");
     assert_eq!(found, "", "a password in the journal");
 }
 
@@ -47,7 +47,6 @@ pub(crate) fn a_hash_set_by_the_host_lets_its_user_in(guest: &mut Guest) {
     assert_eq!(guest.call("guest-set-user-password", arguments), json!({}));
     assert_eq!(hash(guest, "alice"), hashed);
     assert!(lets_in(guest, "hunter2"));
-    assert!(!lets_in(guest, "hunter3"));
 }
 
 pub(crate) fn a_key_added_by_the_host_is_the_users_own(guest: &mut Guest) {

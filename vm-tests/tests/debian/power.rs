@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use qga_testkit::wait;
 use serde_json::json;
+use vm_tests::debian::MACHINE_ID;
 use vm_tests::machine::BOOT;
 use vm_tests::process;
 
@@ -17,9 +18,6 @@ const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// What operators look for.
 const MESSAGE: &str = "hypervisor initiated shutdown";
-
-/// Where the guest's journal is, by its number.
-const JOURNAL: &str = "var/log/journal/0123456789abcdef0123456789abcdef/system.journal";
 
 pub(crate) fn suspend_ram_goes_through_systemd(guest: &mut Guest) {
     let machine = &mut guest.machine;
@@ -91,7 +89,7 @@ pub(crate) fn shutdown_mode_powerdown_ends_in_order_and_the_journal_on_the_disk_
     assert_eq!(disk.ext4_file("root/unsaved"), b"unsaved\n");
     let header = process::run("dumpe2fs", &["-h".as_ref(), disk.path.as_os_str()]);
     assert!(!header.contains("needs_recovery"), "{header}");
-    let journal = disk.ext4_file(JOURNAL);
+    let journal = disk.ext4_file(&format!("var/log/journal/{MACHINE_ID}/system.journal"));
     let has = |text: &str| journal.windows(text.len()).any(|window| window == text.as_bytes());
     for text in [MESSAGE, "guest-shutdown called, mode: powerdown", "Reached target poweroff.target"] {
         assert!(has(text), "the journal lacks: {text}");

@@ -71,7 +71,7 @@ pub(crate) fn installed_as_the_readme_says_it_starts_at_once(guest: &mut Guest) 
     for (place, copy) in FILES {
         shell.run(&format!("mv {place} {copy}"));
     }
-    shell.run_within(&reload, SOON);
+    shell.run_within("systemctl daemon-reload && udevadm control --reload", SOON);
     assert!(!shell.succeeds(&format!("systemctl cat {UNIT}")), "the unit is still there");
     assert!(!shell.succeeds("pidof qemu-ga"));
 

@@ -35,9 +35,11 @@ fn state() -> Arc<State> {
         let allow: Vec<String> = HARMLESS.iter().map(|name| (*name).to_owned()).collect();
         Arc::new(State {
             config: Config::default(),
+            exec: Default::default(),
             files: Default::default(),
             freeze: Default::default(),
             policy: Policy::new(&[], &allow),
+            usage: Default::default(),
             persist: Persist::new(&dir, &root).unwrap(),
             root,
         })

@@ -41,6 +41,7 @@ const EXPECTED: &[&str] = &[
     "logging re-enabled due to filesystem unfreeze",
     "lost channel '/dev/virtio-ports/org.qemu.guest_agent.0'",
     "waiting for channel '/dev/virtio-ports/org.qemu.guest_agent.0'",
+    "channel '/dev/virtio-ports/org.qemu.guest_agent.0' is open",
     "file systems are frozen, logging is off until they are thawed",
     "about to end while frozen: 3 file systems are thawed",
     "unsupported channel method/type: pigeon",

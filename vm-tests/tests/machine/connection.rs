@@ -110,13 +110,13 @@ fn wake_ups(shell: &mut Shell) -> Value {
     json!(shell.run("grep -h ^voluntary /proc/$(cat /run/qga/pid)/task/*/status"))
 }
 
-pub(crate) fn proxmox_connects_for_each_command_a_hundred_times(guest: &mut Guest) {
+pub(crate) fn proxmox_connects_for_each_command_two_hundred_times(guest: &mut Guest) {
     let machine = &mut guest.machine;
     // Another host at this port has said its last word before.
     drop(machine.agent());
     let mut proxmox = Proxmox::new(machine.agent_socket());
     let mut round = 0;
-    while proxmox.count() < 100 {
+    while proxmox.count() < 200 {
         assert_eq!(proxmox.call("guest-ping", &json!({})), Ok(json!({})), "round {round}");
         let interfaces = proxmox.call("guest-network-get-interfaces", &json!({})).unwrap();
         assert_eq!(interfaces[1]["name"], "eth0", "round {round}");

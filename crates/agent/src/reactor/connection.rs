@@ -64,6 +64,8 @@ pub(super) struct Connection {
     attached: bool,
     /// When bytes last came.
     last_read: Option<Instant>,
+    /// Bytes have come since the last event that told of a hang-up.
+    read_since_hangup: bool,
     /// The port has no host, but bytes that may be the next one's have come: until when it may arrive.
     arriving: Option<Instant>,
 }
@@ -80,6 +82,7 @@ impl Connection {
             half_closed: false,
             attached: false,
             last_read: None,
+            read_since_hangup: false,
             arriving: None,
         }
     }
@@ -100,7 +103,9 @@ impl Connection {
         self.readable |= event.readable || self.peer != Peer::Client;
         self.writable |= event.writable;
         self.hangup = event.hangup;
-        if !event.hangup {
+        if event.hangup {
+            self.read_since_hangup = false;
+        } else {
             self.arriving = None;
         }
     }
@@ -120,6 +125,7 @@ impl Connection {
             self.readable = true;
             self.arriving = None;
             self.last_read = None;
+            self.read_since_hangup = false;
         }
         if self.session.deadline().is_some_and(|deadline| deadline <= now) {
             self.session.expire(env, now);
@@ -138,9 +144,13 @@ impl Connection {
                     Ok(Some(count)) => read += count,
                     Ok(None) => return self.end_of_input(),
                     Err(Errno::AGAIN) => {
-                        // A port says so only while it has a host.
+                        // A port says so only while it has a host. It may be the next one, whose requests were
+                        // read before anything told of it: the hang-up that is still noted is not its own.
                         self.readable = false;
                         self.arriving = None;
+                        if self.peer == Peer::VirtioPort && self.may_have_overtaken(Instant::now()) {
+                            self.hangup = false;
+                        }
                     }
                     Err(Errno::INTR) => {}
                     Err(errno) => return Fate::Lost(errno),
@@ -182,8 +192,14 @@ impl Connection {
         let now = Instant::now();
         self.attached = true;
         self.last_read = Some(now);
+        self.read_since_hangup = true;
         self.session.advance(env, now);
         Ok(Some(count))
+    }
+
+    /// Whether what came last may be the next host's.
+    fn may_have_overtaken(&self, now: Instant) -> bool {
+        self.read_since_hangup || self.last_read.is_some_and(|at| now - at < OVERTAKING)
     }
 
     fn end_of_input(&mut self) -> Fate {
@@ -193,7 +209,7 @@ impl Connection {
             Peer::VirtioPort => {
                 self.hangup = false;
                 let now = Instant::now();
-                if self.arriving.is_none() && self.last_read.is_some_and(|at| now - at < OVERTAKING) {
+                if self.arriving.is_none() && self.may_have_overtaken(now) {
                     self.arriving = Some(now + ARRIVAL);
                 }
                 if self.arriving.is_some() {

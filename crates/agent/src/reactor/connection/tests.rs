@@ -97,3 +97,41 @@ fn all_that_came_before_a_hang_up_is_read_however_much_it_is() {
     assert!(matches!(bench.turn(), Fate::Over));
     assert!(bench.connection.is_running(), "the request at the end has been read");
 }
+
+/// A port that its host has left, and that takes nothing until the next host is there.
+fn left_port() -> Bench {
+    let mut bench = Bench::new();
+    bench.connection.peer = Peer::VirtioPort;
+    assert!(matches!(bench.turn(), Fate::Goes));
+    bench.connection.writable = false;
+    bench.connection.note(Ready { token: Token(7), readable: true, writable: false, hangup: true });
+    bench
+}
+
+fn advance(bench: &mut Bench) {
+    let mut env = Environment { state: &bench.state, executor: &mut bench.executor };
+    assert!(matches!(bench.connection.advance(&mut env, false), Fate::Goes));
+}
+
+/// Its requests overtake the kernel's announcement of it. The host before is announced as gone; then, in the middle of
+/// the turn, the port has a host again.
+#[test]
+fn the_replies_to_a_host_that_came_at_once_are_not_dropped_with_the_one_before() {
+    let mut bench = left_port();
+    bench.client.write_all(PING).unwrap();
+    advance(&mut bench);
+    bench.connection.note(Ready { token: Token(7), readable: true, writable: true, hangup: false });
+    advance(&mut bench);
+    let mut got = [0; 64];
+    bench.client.set_nonblocking(true).unwrap();
+    let count = bench.client.read(&mut got).expect("a reply");
+    assert_eq!(&got[..count], b"{\"return\": {}}\n");
+}
+
+#[test]
+fn replies_that_a_host_has_not_read_are_dropped_when_nothing_has_come_from_the_next() {
+    let mut bench = left_port();
+    bench.connection.session.output().push(b"late\n".to_vec());
+    advance(&mut bench);
+    assert_eq!(bench.connection.session.output().pending(), 0);
+}

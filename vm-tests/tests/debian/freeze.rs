@@ -14,9 +14,9 @@ const FILE_SYSTEMS: u64 = 3;
 
 const MIB: u64 = 1 << 20;
 
-/// Numbered lines for the journal, as fast as it takes them, until /run/flood is removed.
-const FLOOD: &str = "touch /run/flood
-    (i=0; while [ -e /run/flood ]; do i=$((i + 1)); echo flood $i; done) 2>/dev/null \
+/// Long lines for the journal, as fast as it takes them, until /run/flood is removed.
+const FLOOD: &str = "touch /run/flood; long=$(printf %0999d 0)
+    (while [ -e /run/flood ]; do echo $long; done) 2>/dev/null \
         | systemd-cat --identifier=flood &
     echo $! >/run/flood.pid";
 
@@ -59,10 +59,11 @@ pub(crate) fn with_the_root_and_the_journal_frozen_the_agent_answers_and_nothing
     assert!(matches!(check.status.code(), Some(0 | 1)), "{}", process::text(&check));
     assert_eq!(snapshot.ext4_file("root/before"), b"before\n");
 
+    guest.machine.shell.run("rm /run/flood");
     assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})), Ok(json!(FILE_SYSTEMS)));
     assert_eq!(agent.call("guest-fsfreeze-status", json!({})), Ok(json!("thawed")));
     wait_written(guest);
-    guest.machine.shell.run("rm -f /run/flood; logger --tag test after the thaw");
+    guest.machine.shell.run("logger --tag test after the thaw");
     let shell = &mut guest.machine.shell;
     for line in ["-t test -g 'before the freeze'", "-t test -g 'after the thaw'", "-t qemu-ga -g 'logging re-enabled'"]
     {

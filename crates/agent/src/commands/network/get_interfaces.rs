@@ -1,5 +1,6 @@
 //! `guest-network-get-interfaces`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use qga_proto::command::Empty;
@@ -28,13 +29,17 @@ impl Handler for GuestNetworkGetInterfaces {
 /// hosts that know of labels merge the two again, and to those that do not, a second interface with the MAC
 /// address of the first is a puzzle.
 fn describe(links: &[Link], addresses: &[Address]) -> Vec<GuestNetworkInterface> {
+    // Hosts of containers have thousands of both.
+    let mut by_link: HashMap<u32, Vec<&Address>> = HashMap::new();
+    for address in addresses {
+        by_link.entry(address.link).or_default().push(address);
+    }
     links
         .iter()
         .map(|link| {
-            let own = || addresses.iter().filter(|address| address.link == link.index);
-            let v4 = own().filter(|address| address.ip.is_ipv4());
-            let v6 = own().filter(|address| address.ip.is_ipv6());
-            let list: Vec<_> = v4.chain(v6).map(ip_address).collect();
+            let mut own = by_link.remove(&link.index).unwrap_or_default();
+            own.sort_by_key(|address| address.ip.is_ipv6());
+            let list: Vec<_> = own.into_iter().map(ip_address).collect();
             GuestNetworkInterface {
                 name: String::from_utf8_lossy(&link.name).into_owned(),
                 ip_addresses: (!list.is_empty()).then_some(list),
@@ -104,6 +109,22 @@ mod tests {
 
     fn address(link: u32, ip: &str, prefix: u8) -> Address {
         Address { link, ip: ip.parse().unwrap(), prefix }
+    }
+
+    #[test]
+    fn four_thousand_interfaces_each_have_their_own_addresses() {
+        let links: Vec<_> = (1..=4000).map(|n| link(n, &format!("veth{n}"))).collect();
+        let ip = |n: u32| format!("10.{}.{}.1", n >> 8, n & 0xff);
+        let mut addresses: Vec<_> = (1..=4000).rev().map(|n| address(n, &format!("fe80::{n:x}"), 64)).collect();
+        addresses.extend((1..=4000).map(|n| address(n, &ip(n), 24)));
+        let told = describe(&links, &addresses);
+        assert_eq!(told.len(), 4000);
+        for (n, interface) in (1..).zip(&told) {
+            assert_eq!(interface.name, format!("veth{n}"));
+            let list = interface.ip_addresses.as_deref().unwrap_or_default();
+            let ips: Vec<_> = list.iter().map(|address| address.ip_address.as_str()).collect();
+            assert_eq!(ips, [ip(n), format!("fe80::{n:x}")]);
+        }
     }
 
     fn texts(interface: &GuestNetworkInterface) -> Vec<String> {

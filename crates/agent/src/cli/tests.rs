@@ -25,7 +25,7 @@ fn line(line: &str) -> CommandLine {
 #[track_caller]
 fn run(cl: CommandLine) -> Config {
     match cl.action {
-        Action::Run(config) => config,
+        Action::Run(config) => *config,
         other => panic!("{other:?}"),
     }
 }
@@ -75,6 +75,7 @@ fn short_long_attached_and_shortened_forms_all_work() {
         block_rpcs: vec!["guest-ping".into()],
         allow_rpcs: vec!["guest-info".into()],
         reply_limit: None,
+        fsfreeze: Default::default(),
     };
     for words in [
         "-d -m unix-listen -p /p -l /l -f /f -F/h -t /t -v -r -b guest-ping -a guest-info -s install",

@@ -35,6 +35,7 @@ fn every_key_is_taken_over() {
         block_rpcs: vec!["guest-ping".into(), "guest-info".into()],
         allow_rpcs: vec!["guest-sync".into()],
         reply_limit: Some(1000),
+        fsfreeze: Default::default(),
     };
     assert_eq!(config, expected);
 }

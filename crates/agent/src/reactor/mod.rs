@@ -19,7 +19,6 @@ use crate::executor::{Executor, Worker};
 use crate::platform::linux::errno::{Context, ErrnoText};
 use crate::session::{Environment, Session};
 use crate::state::State;
-use crate::state::freeze::System;
 use connection::{Connection, Fate, Peer};
 use poller::{Poller, Ready, Token};
 use port::PortWatch;
@@ -153,7 +152,7 @@ impl Reactor {
         self.ending = true;
         let state = Arc::clone(&self.state);
         let job = Box::new(move || {
-            match state.freeze.thaw_for_exit(&System::of(&state)) {
+            match state.freeze.thaw_for_exit(&*state.system) {
                 Ok(0) => {}
                 Ok(count) => log::warn!("told to end while frozen: {count} file systems are thawed"),
                 Err(error) => log::error!("cannot thaw before the end: {error}"),

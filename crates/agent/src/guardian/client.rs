@@ -1,5 +1,6 @@
 //! The agent's end: starting a guardian, keeping it informed, and taking over the one of an agent that is gone.
 
+use std::borrow::Borrow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
@@ -59,6 +60,17 @@ struct State {
     released: bool,
 }
 
+/// What came of trying to take over.
+#[derive(Debug)]
+pub enum TakeOver {
+    /// It is ours.
+    Taken(Taken),
+    /// There is a guardian, whose agent lives, or which has begun to thaw.
+    Busy,
+    /// There is no guardian.
+    Nobody,
+}
+
 /// What an agent that is gone has left behind.
 #[derive(Debug)]
 pub struct Taken {
@@ -93,8 +105,8 @@ impl Client {
         let (socket, theirs) = Packets::pair().map_err(|e| failed(e.errno_text()))?;
         let wake = new_wake().map_err(|e| failed(e.errno_text()))?;
         let mut command = Command::new(start.program);
-        // What `ps` shows.
-        command.arg0("qemu-ga").arg(ARGUMENT).current_dir("/");
+        // What `ps` shows; `pidof qemu-ga` has to find the agent only.
+        command.arg0("qemu-ga-guardian").arg(ARGUMENT).current_dir("/");
         command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
         ffi::start_afresh(&mut command);
         let child = command.spawn().map_err(|e| failed(e.errno_text()))?;
@@ -118,32 +130,45 @@ impl Client {
     }
 
     /// Takes over from an agent that is gone, if its guardian still waits for that.
-    pub fn take_over(name: &str) -> Option<Taken> {
-        let socket = Packets::connect(name.as_bytes()).ok().filter(Packets::is_trusted)?;
-        let wake = new_wake().ok()?;
+    pub fn take_over(name: &str) -> TakeOver {
+        match Packets::connect(name.as_bytes()) {
+            Ok(socket) if socket.is_trusted() => match Self::ask_for_all(socket, name) {
+                Ok(taken) => TakeOver::Taken(taken),
+                // It is just ending.
+                Err(Errno::PIPE | Errno::CONNRESET) => TakeOver::Nobody,
+                Err(_) => TakeOver::Busy,
+            },
+            _ => TakeOver::Nobody,
+        }
+    }
+
+    fn ask_for_all(socket: Packets, name: &str) -> std::result::Result<Taken, Errno> {
+        let wake = new_wake()?;
         let (mut handles, mut hooks) = (Vec::new(), Vec::new());
         let mut deadline = None;
         let mut buf = [0; SIZE];
         loop {
-            wait(&[&socket.as_fd()], Some(ANSWER)).ok().filter(|ready| *ready)?;
-            let packet = socket.receive(&mut buf, false).ok()?;
-            match Message::read(buf.get(..packet.len)?)? {
+            if !wait(&[&socket.as_fd()], Some(ANSWER))? {
+                return Err(Errno::TIMEDOUT);
+            }
+            let packet = socket.receive(&mut buf, false)?;
+            match buf.get(..packet.len).and_then(Message::read).ok_or(Errno::PIPE)? {
                 Message::Hold { device, frozen, point } => {
                     let point = PathBuf::from(std::ffi::OsString::from_vec(point.to_vec()));
                     if frozen {
-                        handles.push(Handle::new(packet.fd?, point, device));
+                        handles.push(Handle::new(packet.fd.ok_or(Errno::BADF)?, point, device));
                     }
                 }
                 Message::Hook(path) => hooks.push(PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()))),
                 Message::Arm(0) => {}
                 Message::Arm(seconds) => deadline = Instant::now().checked_add(Duration::from_secs(seconds)),
                 Message::Over => break,
-                _ => return None,
+                _ => return Err(Errno::BUSY),
             }
         }
         let state = State { deadline, ..State::default() };
         let client = Client { socket, name: name.to_owned(), child: Mutex::default(), state: Mutex::new(state), wake };
-        Some(Taken { client, handles, hooks })
+        Ok(Taken { client, handles, hooks })
     }
 
     /// Where a later agent finds the guardian; see [`Client::take_over`].
@@ -169,8 +194,8 @@ impl Client {
     ///
     /// # Errors
     /// The guardian is gone, or does not answer.
-    pub fn arm(&self, handles: &[impl AsRef<Handle>], timeout: Option<Duration>) -> Result<()> {
-        for handle in handles.iter().map(AsRef::as_ref) {
+    pub fn arm(&self, handles: &[impl Borrow<Handle>], timeout: Option<Duration>) -> Result<()> {
+        for handle in handles.iter().map(Borrow::borrow) {
             let point = handle.point().as_os_str().as_bytes();
             self.tell(&Message::Hold { device: handle.device(), frozen: false, point }, Some(handle))?;
         }

@@ -20,7 +20,7 @@ pub mod process;
 
 use std::time::Duration;
 
-pub use self::client::{Client, Ending, Taken};
+pub use self::client::{Client, Ending, TakeOver, Taken};
 pub use self::message::Reason;
 
 /// The first argument of a guardian. No option of the agent's looks like it.

@@ -271,15 +271,27 @@ fn a_mark_without_a_guardian_is_believed_as_far_as_the_kernel_agrees() {
             let system = system(&root, Some(&hook), &marker);
             assert_eq!(Freeze::default().freeze(&system, None), Ok(2));
             kill_process(guardians()[0], Signal::KILL).unwrap();
+            wait_until(|| guardians().is_empty());
             assert_eq!(stage.frozen(), [true, true]);
         };
         left_behind(stage);
         let (freeze, system) = within(600, &root, Some(&hook), &marker);
-        window::on_start(&freeze, &system);
+        assert_eq!(window::on_start(&freeze, &system), [""; 0]);
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
+        assert_eq!(guardians().len(), 1, "a new one");
         assert_eq!(freeze.thaw(&*system), Ok(2));
         assert_eq!(stage.frozen(), [false, false]);
         assert_eq!(hooked(stage), "freeze thaw");
+        assert_eq!(guardians(), []);
+
+        // The new one is as good as the old one.
+        left_behind(stage);
+        let (freeze, system) = within(2, &root, Some(&hook), &marker);
+        window::on_start(&freeze, &system);
+        window::watch(&freeze, &system).unwrap();
+        wait_until(|| !freeze.is_frozen());
+        assert_eq!(stage.frozen(), [false, false]);
+        assert!(freeze.thaw(&*system).unwrap_err().desc.contains("after 2 s"));
 
         left_behind(stage);
         stage.thaw_from_outside(1);

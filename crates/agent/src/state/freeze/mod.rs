@@ -139,12 +139,12 @@ impl Freeze {
         self.frozen.store(true, Ordering::SeqCst);
     }
 
-    /// Takes over what an earlier process of the agent has frozen, in this order, and the hooks that it ran. To be called
-    /// at start.
-    pub fn take_over(&self, handles: Vec<Handle>, hooks: Vec<PathBuf>) {
+    /// Takes over what an earlier process of the agent has frozen, in this order, and the hooks that it ran, if they are
+    /// known. To be called at start.
+    pub fn take_over(&self, handles: Vec<Handle>, hooks: Option<Vec<PathBuf>>) {
         let mut inner = self.lock();
         inner.held = handles.into_iter().map(Arc::new).collect();
-        inner.hooks = Some(hooks);
+        inner.hooks = hooks;
         drop(inner);
         self.frozen.store(true, Ordering::SeqCst);
     }

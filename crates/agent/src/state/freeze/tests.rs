@@ -275,6 +275,57 @@ fn without_a_mount_table_an_adopted_freeze_stays() {
 }
 
 #[test]
+fn without_a_guardian_no_hook_is_run_and_nothing_is_opened() {
+    let world = Script { guard: Some(Error::generic("no guardian")), ..Script::default() };
+    let freeze = Freeze::default();
+    assert_eq!(text(freeze.freeze(&world, None)), "no guardian");
+    assert_eq!(world.take(), "");
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+}
+
+#[test]
+fn a_guardian_that_is_lost_before_the_first_freeze_leaves_nothing_frozen() {
+    let world = Script { arm: Some(Error::generic("gone")), ..Script::default() };
+    let freeze = Freeze::default();
+    assert_eq!(text(freeze.freeze(&world, None)), "gone");
+    assert_eq!(world.take(), "hook freeze, open, arm, disarm, hook thaw");
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+}
+
+#[test]
+fn what_the_guardian_thawed_in_the_middle_of_a_freeze_is_no_success() {
+    let world = Script { check: Some(Error::generic("too long")), ..Script::default() };
+    let freeze = Freeze::default();
+    assert_eq!(text(freeze.freeze(&world, None)), "too long");
+    assert!(world.take().ends_with("freeze /a, thaw /a, thaw /b, thaw /c, thaw /d, disarm, hook thaw"));
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+}
+
+#[test]
+fn a_window_that_was_exceeded_is_told_to_the_next_thaw_and_forgotten_by_the_next_freeze() {
+    let (freeze, world) = (Freeze::default(), Script::default());
+    freeze.set_exceeded("too late".into());
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+    assert_eq!(text(freeze.thaw(&world)), "too late");
+    assert_eq!(world.take(), "", "the hooks have had their thaw");
+    assert_eq!(freeze.thaw(&world), Ok(0));
+    freeze.set_exceeded("too late".into());
+    assert_eq!(freeze.freeze(&world, None), Ok(4));
+    assert_eq!(freeze.thaw(&world), Ok(4));
+}
+
+#[test]
+fn what_was_taken_over_is_thawed_in_reverse_with_just_the_hooks_that_ran() {
+    let (freeze, world) = (Freeze::default(), Script::default());
+    let handles = world.open(None).unwrap();
+    world.take();
+    freeze.take_over(handles, Some(vec![]));
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
+    assert_eq!(freeze.thaw(&world), Ok(4));
+    assert_eq!(world.take(), "thaw /a, thaw /b, thaw /c, thaw /d, disarm");
+}
+
+#[test]
 fn the_end_of_the_agent_thaws_only_what_is_frozen() {
     let (freeze, world) = (Freeze::default(), Script::default());
     assert_eq!(freeze.thaw_for_exit(&world), Ok(0));

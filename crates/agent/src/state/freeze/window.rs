@@ -8,7 +8,7 @@ use qga_proto::Error;
 use qga_proto::error::Result;
 
 use super::{Freeze, Operation, System, World};
-use crate::guardian::{Client, Ending, Reason};
+use crate::guardian::{Client, Ending, Reason, TakeOver};
 use crate::platform::linux::errno::ErrnoText;
 use crate::state::State;
 
@@ -58,7 +58,8 @@ pub fn watch(freeze: &Arc<Freeze>, system: &Arc<System>) -> Result<()> {
 /// What an agent that starts finds. Gives lines for the log, which is not there yet.
 ///
 /// - File systems are frozen and their guardian waits: goes on where the one before stopped.
-/// - There is a marker of this boot and no guardian: believed, unless the kernel says that nothing is frozen.
+/// - There is a marker of this boot and no guardian: believed, unless the kernel says that nothing is frozen. Then there
+///   is a new guardian, and the time begins anew.
 /// - A marker of another boot came with the disk, and means nothing.
 pub fn on_start(freeze: &Freeze, system: &System) -> Vec<String> {
     let marker = system.marker();
@@ -76,14 +77,25 @@ pub fn on_start(freeze: &Freeze, system: &System) -> Vec<String> {
         }
         return notes;
     }
-    if let Some(taken) = marker.guardian().and_then(|name| Client::take_over(&name)) {
-        system.set_guardian(taken.client);
-        freeze.take_over(taken.handles, taken.hooks);
-    } else if system.is_marker_stale() {
-        notes.push(format!("{} is removed: none of its file systems is frozen", marker.path().display()));
-        marker.clear();
-    } else {
-        freeze.adopt();
+    match marker.guardian().map_or(TakeOver::Nobody, |name| Client::take_over(&name)) {
+        TakeOver::Taken(taken) => {
+            system.set_guardian(taken.client);
+            freeze.take_over(taken.handles, Some(taken.hooks));
+        }
+        TakeOver::Nobody if system.is_marker_stale() => {
+            notes.push(format!("{} is removed: none of its file systems is frozen", marker.path().display()));
+            marker.clear();
+        }
+        // The guardian was killed as well, or there never was one.
+        TakeOver::Nobody => match system.guard_named() {
+            Ok(handles) if !handles.is_empty() => freeze.take_over(handles, None),
+            Ok(_) => freeze.adopt(),
+            Err(e) => {
+                notes.push(e.desc.into_owned());
+                freeze.adopt();
+            }
+        },
+        TakeOver::Busy => freeze.adopt(),
     }
     notes
 }

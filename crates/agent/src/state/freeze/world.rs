@@ -112,6 +112,35 @@ impl System {
         !named.is_empty()
     }
 
+    /// Puts a new guardian before what the marker names, of which it is known that it may be frozen. Gives it in the order
+    /// of freezing; nothing where the marker names nothing.
+    ///
+    /// # Errors
+    /// There is no guardian; then there is none.
+    pub(super) fn guard_named(&self) -> Result<Vec<Handle>> {
+        let named = self.marker.devices();
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let table = Table::read(&self.root)?;
+        let systems = table.file_systems(&self.root);
+        let order = fsorder::inner_first(&self.root, &table, &systems);
+        let found = order.into_iter().filter_map(|i| systems.get(i));
+        let found = found.filter(|system| named.contains(&(system.device.major, system.device.minor)));
+        let handles: Vec<Handle> = found.filter_map(|system| fsfreeze::open(&self.root, &table, system).ok()).collect();
+        self.guard()?;
+        let guardian = self.guard_or_fail()?;
+        self.marker.set_guarded(&named, guardian.name());
+        let handed = guardian.arm(&handles, self.settings.timeout).map(|()| {
+            handles.iter().for_each(|handle| guardian.frozen(handle.device()));
+            handles
+        });
+        if handed.is_err() {
+            self.release();
+        }
+        handed
+    }
+
     fn note(&self, text: String) {
         lock(&self.notes).push(text);
     }

@@ -98,7 +98,7 @@ fn leftovers_and_what_others_can_change_are_no_hooks() {
     assert_eq!(list, [place.path("d/good")]);
 
     set_mode(&place.path("d"), 0o777);
-    assert_eq!(place.hooks(None).list(), [PathBuf::new(); 0], "others can put files there");
+    assert!(place.hooks(None).list().is_empty(), "others can put files there");
 }
 
 #[test]

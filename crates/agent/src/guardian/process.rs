@@ -43,6 +43,8 @@ struct Guardian {
     /// The kernel's log, for when there is no agent that could say something.
     kernel_log: Option<File>,
     held: Vec<Held>,
+    /// Nothing of what was handed over is missing.
+    is_complete: bool,
     /// Run with `freeze` and not yet with `thaw`.
     hooks: Vec<PathBuf>,
     limits: hooks::Limits,
@@ -101,6 +103,7 @@ impl Guardian {
             signals,
             kernel_log: kernel_log.map(File::from),
             held: Vec::new(),
+            is_complete: true,
             hooks: Vec::new(),
             limits: hooks::Limits { each: Duration::from_secs(hook_limit), all: Duration::from_secs(hooks_limit) },
             statedir: OsString::from_vec(statedir.to_vec()).into(),
@@ -187,6 +190,8 @@ impl Guardian {
                     }
                 }
                 Some(Message::Hold { device, point, .. }) => {
+                    // There may be no room for it.
+                    self.is_complete &= packet.fd.is_some();
                     if let Some(fd) = packet.fd {
                         let point = OsString::from_vec(point.to_vec()).into();
                         self.held.push(Held { handle: Handle::new(fd, point, device), frozen: Frozen::No });
@@ -196,7 +201,7 @@ impl Guardian {
                     if seconds > 0 {
                         self.deadline = Instant::now().checked_add(Duration::from_secs(seconds));
                     }
-                    self.say(&Message::Armed);
+                    self.say(if self.is_complete { &Message::Armed } else { &Message::Busy });
                 }
                 Some(Message::Freezing(device)) => self.note(device, Frozen::Perhaps),
                 Some(Message::Frozen(device)) => {
@@ -316,8 +321,9 @@ impl Guardian {
             }
             persist::leave_word_of_thaw(&self.statedir);
         }
-        // From here on there is no hurry.
+        // From here on there is no hurry, and hooks are nothing to be spared.
         let _ = rustix::mm::munlockall();
+        let _ = std::fs::write("/proc/self/oom_score_adj", "0");
         // Nobody is left who could be told of a failure.
         let _ = hooks::thaw(&self.hooks, self.limits, |_| ());
     }

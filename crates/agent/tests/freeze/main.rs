@@ -2,6 +2,7 @@
 
 mod guardian;
 mod limits;
+mod silence;
 mod stage;
 
 use std::fs::{self, File, OpenOptions};

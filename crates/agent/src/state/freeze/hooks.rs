@@ -170,7 +170,8 @@ fn action(hook: &Path, only: bool) -> String {
 
 fn run(program: &Path, phase: HookPhase, limit: Duration, action: &str) -> Result<String> {
     let phase = phase.name();
-    log::info!(target: "audit", "executing fsfreeze hook {} with arg '{phase}'", program.display());
+    // "executing fsfreeze hook with arg 'freeze'", as the C agent has it.
+    log::info!(target: "audit", "{} with arg '{phase}'", action.replacen("execute", "executing", 1));
     let command = child::Command { program, args: &[phase.as_ref()], input: None, deadline: limit, action };
     let outcome = command.outcome()?;
     outcome.check(action)?;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::agent::libraries;
 use crate::process;
 
 const MIB: u64 = 1 << 20;
@@ -43,6 +44,31 @@ impl Disk {
     pub fn swap(directory: &Path) -> Self {
         let disk = Self::empty(directory, "swap.img", 768);
         process::run("mkswap", &["-q", &disk.text()]);
+        disk
+    }
+
+    /// An ext4 file system with the host's own Python, its library and the shared ones it needs, each at its place.
+    ///
+    /// # Panics
+    /// When the host has none, or it cannot be made.
+    pub fn python(directory: &Path) -> Self {
+        let disk = Self::empty(directory, "python.img", 256);
+        let tree = directory.join("python");
+        let python = process::find("python3").unwrap_or_else(|| panic!("python3 is not installed on this host"));
+        let library = process::run("python3", &["-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"]);
+        let mut files = vec![PathBuf::from(library.trim())];
+        files.extend(libraries(&python));
+        for file in files {
+            let place = tree.join(file.strip_prefix("/").unwrap_or(&file));
+            fs::create_dir_all(place.parent().unwrap_or(&tree)).expect("a directory for Python");
+            // The library with its links; of all else what a link leads to.
+            let option = if file.is_dir() { "--archive" } else { "--dereference" };
+            process::run("cp", &[Path::new(option), &file, &place]);
+        }
+        fs::create_dir_all(tree.join("usr/bin")).expect("a directory for Python");
+        process::run("cp", &[Path::new("--dereference"), &python, &tree.join("usr/bin/python3")]);
+        process::run("mke2fs", &[Path::new("-qFtext4"), Path::new("-d"), &tree, &disk.path]);
+        let _ = fs::remove_dir_all(&tree);
         disk
     }
 

@@ -29,6 +29,8 @@ pub const PACKAGES: &[&str] = &[
     "libvirt-clients",
     "libvirt-daemon",
     "libvirt-daemon-driver-qemu",
+    "python3-libvirt",
+    "python3-venv",
     "qemu-system-x86",
     "socat",
     "util-linux",

@@ -92,6 +92,18 @@ impl Libvirt {
         });
     }
 
+    /// Ends the agent and starts another with more options, and waits until libvirt has seen both.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn restart_agent(&mut self, options: &str) {
+        self.shell.run("kill $(cat /run/qga/pid)");
+        self.wait_agent("disconnected");
+        self.shell.run(&format!("more='{options}' start-agent"));
+        self.wait_agent("connected");
+    }
+
     /// Runs a virsh command that must succeed and gives what it prints, without surrounding white space.
     ///
     /// # Panics
@@ -106,6 +118,11 @@ impl Libvirt {
     /// Runs a virsh command.
     pub fn try_virsh(&self, arguments: &[&str]) -> Output {
         virsh(self.directory.path(), arguments)
+    }
+
+    /// Where clients find this libvirtd.
+    pub fn uri(&self) -> String {
+        uri(self.directory.path())
     }
 
     /// The state that `virsh domstate` gives, empty when the machine is gone.
@@ -140,11 +157,14 @@ fn start_daemon(path: &Path) -> Kept {
     })
 }
 
+fn uri(path: &Path) -> String {
+    format!("qemu:///system?socket={}", path.join("libvirt-sock").display())
+}
+
 fn virsh(path: &Path, arguments: &[&str]) -> Output {
-    let uri = format!("qemu:///system?socket={}", path.join("libvirt-sock").display());
     let mut command = process::command("timeout");
     command.arg("180").arg(process::find("virsh").expect("virsh was looked for before"));
-    process::output(command.arg("-c").arg(uri).args(arguments).env("LC_ALL", "C"))
+    process::output(command.arg("-c").arg(uri(path)).args(arguments).env("LC_ALL", "C"))
 }
 
 fn read(path: &Path, name: &str) -> String {

@@ -6,6 +6,7 @@ mod demo;
 mod dist;
 mod packages;
 mod process;
+mod python;
 mod test;
 
 use std::path::{Path, PathBuf};

@@ -5,9 +5,10 @@ use std::process::Command;
 
 use crate::process::{Result, output, program, run};
 
-/// What the tests outside of machines need: the C agent to compare with, and makers of file systems.
+/// What the tests outside of machines need: the C agent to compare with, makers of file systems, and
+/// a place for clients in Python.
 pub(crate) const FOR_TESTS: &[&str] =
-    &["qemu-guest-agent", "btrfs-progs", "dmsetup", "e2fsprogs", "util-linux", "xfsprogs"];
+    &["qemu-guest-agent", "btrfs-progs", "dmsetup", "e2fsprogs", "python3-venv", "util-linux", "xfsprogs"];
 
 /// Installs those packages that are not there. On a system without dpkg it only says what is wanted.
 pub(crate) fn install(wanted: &[&str]) -> Result {

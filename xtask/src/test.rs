@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 
 use crate::process::{self, Result, cargo, output, program};
-use crate::{dist, packages, target, workspace};
+use crate::{dist, packages, python, target, workspace};
 
 /// The C agent, where Debian puts it.
 pub(crate) const C_AGENT: &str = "/usr/sbin/qemu-ga";
@@ -66,6 +66,11 @@ impl Layer {
         }
     }
 
+    /// Whether it has tests with clients in Python.
+    fn has_python(self) -> bool {
+        matches!(self, Layer::Workspace | Layer::Machine)
+    }
+
     fn run(self) -> Outcome {
         match self {
             Layer::Workspace => passed_if(workspace_tests()),
@@ -82,6 +87,12 @@ pub(crate) fn run(options: &Options) -> Result {
         Layer::ALL.into_iter().filter(|layer| options.only.is_empty() || options.only.contains(layer)).collect();
     let wanted: Vec<&str> = layers.iter().flat_map(|layer| layer.packages()).copied().collect();
     packages::install(&wanted)?;
+    if layers.iter().any(|layer| layer.has_python())
+        && let Err(reason) = python::prepare()
+    {
+        // The tests that need them say so too, and fail where CI=true.
+        println!("\nSKIPPED: tests with clients in Python, which cannot be installed: {reason}");
+    }
 
     let mut results = Vec::new();
     for layer in layers {

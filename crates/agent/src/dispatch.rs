@@ -2,6 +2,7 @@
 //! of its arguments, the form of its reply.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -84,15 +85,19 @@ impl Prepared<'_> {
                 return reply;
             }
         };
-        match execute(entry, arguments, state, reply_limit) {
-            Ok(_) if !entry.success_response => {}
-            Ok(value) => {
-                if entry.name == GuestSyncDelimited::NAME {
-                    reply.push(0xFF);
-                }
-                envelope::success(&mut reply, &value, id.as_ref());
+        if entry.name == GuestSyncDelimited::NAME {
+            reply.push(0xFF);
+        }
+        // What an answer without a value takes is not there for the value.
+        let room = reply_limit.map(|limit| limit.saturating_sub(reply.len() + envelope_size(id.as_ref())));
+        let outcome = envelope::success(&mut reply, id.as_ref(), |reply| execute(entry, arguments, state, room, reply));
+        match outcome {
+            Ok(()) if entry.success_response => {}
+            Ok(()) => reply.clear(),
+            Err(error) => {
+                reply.clear();
+                envelope::failure(&mut reply, &error, id.as_ref());
             }
-            Err(error) => envelope::failure(&mut reply, &error, id.as_ref()),
         }
         match reply_limit {
             Some(limit) if reply.len() > limit => {
@@ -110,22 +115,35 @@ impl Prepared<'_> {
     }
 }
 
-fn execute(entry: &Entry, arguments: Node<'_>, state: &State, reply_limit: Option<usize>) -> Result<Vec<u8>, Error> {
+/// Bytes of an answer besides its value.
+fn envelope_size(id: Option<&Node<'_>>) -> usize {
+    let mut empty = Vec::new();
+    let Ok(()) = envelope::success(&mut empty, id, |_| Ok::<(), Infallible>(()));
+    empty.len()
+}
+
+/// Checks, carries out, and appends the value to `reply`.
+fn execute(
+    entry: &Entry,
+    arguments: Node<'_>,
+    state: &State,
+    reply_limit: Option<usize>,
+    reply: &mut Vec<u8>,
+) -> Result<(), Error> {
     if !state.policy.permits(entry, state.freeze.is_frozen()) {
         return Err(Error::not_found(format!("Command {} has been disabled: the command is not allowed", entry.name)));
     }
     let started = Instant::now();
-    let mut value = Vec::new();
     let context = Context { state, reply_limit };
     // A mistake in one handler must not end the agent. The handlers' locks recover from poisoning.
-    let outcome = catch_unwind(AssertUnwindSafe(|| (entry.call)(context, arguments, &mut value)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| (entry.call)(context, arguments, reply)));
     let outcome = outcome.unwrap_or_else(|panic| {
         let what = panic_text(panic.as_ref());
         log::error!("{} failed unexpectedly: {what}", entry.name);
         Err(Error::generic(format!("{} failed unexpectedly: {what}", entry.name)))
     });
     log::debug!("{} took {} us", entry.name, started.elapsed().as_micros());
-    outcome.map(|()| value)
+    outcome
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> Cow<'static, str> {

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use qga_proto::envelope;
 use qga_proto::error::Error;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::platform::linux::errno::Context;
 
 /// How long a worker waits for more work before it ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -44,6 +48,8 @@ pub struct Executor {
     results: Arc<Results>,
     next: u64,
     stuck: BTreeMap<Ticket, Stuck>,
+    /// No more jobs are taken.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +100,8 @@ impl Executor {
     /// An executor without any thread.
     pub fn new() -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Executor { results: Arc::new(Results { done: Mutex::default(), wake }), next: 0, stuck: BTreeMap::new() })
+        let results = Arc::new(Results { done: Mutex::default(), wake });
+        Ok(Executor { results, next: 0, stuck: BTreeMap::new(), closed: false })
     }
 
     /// Readable when [`Executor::collect`] has something.
@@ -103,9 +110,14 @@ impl Executor {
     }
 
     /// Starts `job` on the conversation's worker, which is made if there is none.
+    ///
+    /// # Errors
+    /// Too many threads are left behind, there can be no other thread, or the last job has been started.
     pub fn start(&mut self, session: u64, worker: &mut Option<Worker>, job: Job) -> Result<Ticket, Error> {
-        self.next += 1;
-        let ticket = Ticket(self.next);
+        if self.closed {
+            return Err(Error::generic("the agent is about to end"));
+        }
+        let ticket = self.ticket();
         let mut job = (session, ticket, job);
         if let Some(worker) = worker {
             match worker.give(job) {
@@ -116,6 +128,27 @@ impl Executor {
         if self.stuck.len() >= STUCK_MAX {
             return Err(self.all_stuck());
         }
+        *worker = Some(self.spawn(job)?);
+        Ok(ticket)
+    }
+
+    /// Starts `job` on a thread of its own, however many are left behind, and takes no other job from now on.
+    ///
+    /// # Errors
+    /// There can be no other thread.
+    pub fn start_last(&mut self, session: u64, job: Job) -> Result<(), Error> {
+        self.closed = true;
+        let job = (session, self.ticket(), job);
+        // Its thread ends with it.
+        self.spawn(job).map(drop)
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        Ticket(self.next)
+    }
+
+    fn spawn(&self, job: (u64, Ticket, Job)) -> Result<Worker, Error> {
         let slot = Arc::new(Slot::default());
         lock(&slot.state).job = Some(job);
         let shared = (Arc::clone(&slot), Arc::clone(&self.results));
@@ -123,9 +156,8 @@ impl Executor {
             .name("worker".into())
             .stack_size(STACK)
             .spawn(move || work(&shared.0, &shared.1))
-            .map_err(|e| Error::generic(format!("cannot start a thread for the command: {}", e.kind())))?;
-        *worker = Some(Worker { slot });
-        Ok(ticket)
+            .context(|| "cannot start a thread for the command".into())?;
+        Ok(Worker { slot })
     }
 
     /// Leaves a worker behind with the job it is running.
@@ -193,9 +225,67 @@ fn work(slot: &Slot, results: &Results) {
             return;
         };
         drop(state);
-        let reply = job();
+        // Dispatch answers for a command that panics. Without an answer for the rest the conversation would wait for ever.
+        let reply = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| {
+            log::error!("a request failed unexpectedly");
+            let mut reply = Vec::new();
+            envelope::failure(&mut reply, &Error::generic("the request failed unexpectedly"), None);
+            reply
+        });
         lock(&results.done).push(Done { session, ticket, reply });
         // The counter cannot overflow in practice, and a full one is readable all the same.
         let _ = rustix::io::write(&results.wake, &1u64.to_ne_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_for_result(executor: &mut Executor) -> Done {
+        let end = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < end {
+            if let Some(done) = executor.collect().pop() {
+                return done;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("no result");
+    }
+
+    #[test]
+    fn a_job_that_panics_has_a_result_and_its_worker_goes_on() {
+        let mut executor = Executor::new().unwrap();
+        let mut worker = None;
+        let ticket = executor.start(1, &mut worker, Box::new(|| panic!("on purpose"))).unwrap();
+        let done = wait_for_result(&mut executor);
+        assert_eq!(done.ticket, ticket);
+        let text = String::from_utf8(done.reply).unwrap();
+        assert!(text.contains("GenericError") && text.ends_with("}\n"), "{text}");
+        executor.start(1, &mut worker, Box::new(|| b"fine".to_vec())).unwrap();
+        assert_eq!(wait_for_result(&mut executor).reply, b"fine");
+    }
+
+    #[test]
+    fn the_last_job_is_done_although_as_many_as_may_be_are_stuck_and_nothing_is_after_it() {
+        let mut executor = Executor::new().unwrap();
+        let gate = Arc::new(Mutex::new(()));
+        let shut = gate.lock().unwrap();
+        for session in 0..STUCK_MAX as u64 {
+            let (mut worker, gate) = (None, Arc::clone(&gate));
+            let job = Box::new(move || {
+                drop(gate.lock());
+                Vec::new()
+            });
+            let ticket = executor.start(session, &mut worker, job).unwrap();
+            executor.abandon(worker.unwrap(), ticket, "test-wait", Instant::now());
+        }
+        let refused = executor.start(100, &mut None, Box::new(Vec::new)).unwrap_err();
+        assert!(refused.desc.starts_with("too many commands are still blocked"), "{refused}");
+        executor.start_last(0, Box::new(|| b"thawed".to_vec())).unwrap();
+        assert_eq!(wait_for_result(&mut executor).reply, b"thawed");
+        drop(shut);
+        let refused = executor.start(100, &mut None, Box::new(Vec::new)).unwrap_err();
+        assert_eq!(refused.desc, "the agent is about to end");
     }
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -107,6 +108,9 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
         (Err(message), Some(background)) => background.failed(&message),
         (Err(message), None) => return Err(message),
     };
+    log::never_wait();
+    // Files that the host has opened may hang when they are closed; the end does not wait for that.
+    mem::forget(Arc::clone(&state));
     notifier.ready();
     ::log::debug!("Guest agent version {} started", env!("CARGO_PKG_VERSION"));
     let outcome = reactor.run();

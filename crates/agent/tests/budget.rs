@@ -93,7 +93,8 @@ fn a_thread_comes_with_work_and_goes_with_it() {
     assert_eq!(agent.threads(), 1, "the core commands need no thread");
     let missing = host.call("guest-file-open", json!({ "path": "/nonexistent" }));
     assert!(missing.is_err());
-    assert!(agent.threads() <= 2);
+    // One for the command, and one for the log, which is a file on a disk here.
+    assert!(agent.threads() <= 3);
     wait::until("an idle thread's end", PATIENCE, || (agent.threads() == 1).then_some(()));
 }
 

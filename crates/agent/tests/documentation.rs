@@ -95,6 +95,20 @@ fn every_test_that_keeps_an_old_bug_away_is_there() {
 }
 
 #[test]
+fn the_readme_lists_every_command_once_and_how_many_there_are() {
+    let text = fs::read_to_string(top().join("README.md")).unwrap();
+    let section = text.split("\n## Commands\n").nth(1).expect("a section about commands");
+    let section = section.split("\n## ").next().unwrap();
+    let mut listed: Vec<&str> =
+        rows(section).flat_map(|row| row[1].split('`').skip(1).step_by(2).collect::<Vec<_>>()).collect();
+    let mut all: Vec<&str> = qemu_ga::commands::COMMANDS.iter().map(|entry| entry.name).collect();
+    listed.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(listed, all);
+    assert!(section.contains(&format!("All {} ", all.len())), "the number is another");
+}
+
+#[test]
 fn every_difference_that_a_test_names_is_listed() {
     let document = document("differences.md");
     let listed: HashSet<&str> = rows(&document).map(|row| row[0]).collect();

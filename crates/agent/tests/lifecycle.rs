@@ -355,3 +355,17 @@ fn a_log_that_nobody_reads_does_not_stop_the_agent() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn a_client_that_came_while_there_were_no_descriptors_is_served_when_there_are() {
+    let agent = Setup::new(&ours()).inside(["prlimit", "--nofile=14:14"]).start();
+    let mut hosts: Vec<Host> = (0..12).map(|_| agent.host()).collect();
+    // The first ones are served.
+    hosts[0].call("guest-ping", json!({})).unwrap();
+    let mut last = hosts.pop().unwrap();
+    last.send("guest-ping", &json!({})).unwrap();
+    assert!(last.read_line(Duration::from_millis(300)).is_err(), "there were descriptors enough");
+    drop(hosts);
+    last.read_line(PATIENCE).unwrap();
+    assert!(agent.stderr().contains("cannot accept a client: Too many open files"));
+}

@@ -211,3 +211,20 @@ fn an_agent_with_a_command_that_hangs_ends_when_told_to() {
     hanging.release();
     assert_eq!(agent.ended(PATIENCE).map(end_of), Some("exit status 0".into()));
 }
+
+#[test]
+fn a_command_that_ends_soon_is_answered_although_the_agent_was_told_to_end() {
+    let Some((mut agent, hanging, dir)) = with_hanging_files("a last command") else { return };
+    let mut host = agent.host();
+    let handle = open(&mut host, dir.join("a"));
+    host.send("guest-file-read", &json!({ "handle": handle, "count": 4 })).unwrap();
+    host.send("guest-file-flush", &json!({ "handle": handle })).unwrap();
+    hanging.wait_for(1);
+    agent.signal(Signal::TERM).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    hanging.release();
+    assert_eq!(host.read_json(PATIENCE).unwrap()["return"]["buf-b64"], "bGF0ZQ==");
+    // What waited behind it is not begun any more.
+    assert_eq!(host.read_json(PATIENCE).unwrap()["error"]["desc"], "the agent is about to end");
+    assert_eq!(agent.ended(PATIENCE).map(end_of), Some("exit status 0".into()));
+}

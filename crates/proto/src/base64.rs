@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 /// Raw bytes encoded at a time: a multiple of three that stays in the second-level cache with its result.
 const ENCODE_PIECE: usize = 48 << 10;
 
+/// Bytes that usually follow an encoded text in its line.
+const CLOSING: usize = 256;
+
 /// What a byte outside of the alphabet is answered with.
 const INVALID: &str = "Base64 data contains invalid characters";
 /// One symbol is left over: six bits make no byte.
@@ -64,7 +67,8 @@ impl<'de> Deserialize<'de> for Base64Bytes {
 /// Appends `bytes` to `out` in base64, with padding and without newlines.
 pub fn encode_into(out: &mut Vec<u8>, bytes: &[u8]) {
     let engine = engine();
-    out.reserve(bytes.len().div_ceil(3) * 4);
+    // With room for what closes a line behind it: the buffer would double for a quote.
+    out.reserve(bytes.len().div_ceil(3) * 4 + CLOSING);
     for piece in bytes.chunks(ENCODE_PIECE) {
         let at = out.len();
         out.resize(at + piece.len().div_ceil(3) * 4, 0);

@@ -76,16 +76,28 @@ fn checked<'a>(
     }
 }
 
-/// Appends the line that answers a request: `{"return": …, "id": …}`. `value_json` is JSON already.
-pub fn success(out: &mut Vec<u8>, value_json: &[u8], id: Option<&Node<'_>>) {
-    out.reserve(value_json.len() + 32);
+/// Appends the line that answers a request: `{"return": …, "id": …}`. `write_value` appends the value in between, which
+/// may be large and so is written where it belongs at once.
+///
+/// # Errors
+/// That of `write_value`; nothing has been appended then.
+pub fn success<E>(
+    out: &mut Vec<u8>,
+    id: Option<&Node<'_>>,
+    write_value: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let before = out.len();
     out.extend_from_slice(b"{\"return\": ");
-    out.extend_from_slice(value_json);
+    if let Err(error) = write_value(out) {
+        out.truncate(before);
+        return Err(error);
+    }
     if let Some(id) = id {
         out.extend_from_slice(b", \"id\": ");
         json::write_node(out, id);
     }
     out.extend_from_slice(b"}\n");
+    Ok(())
 }
 
 /// Appends the line that refuses a request: `{"id": …, "error": {"class": …, "desc": …}}`.
@@ -110,9 +122,15 @@ mod tests {
     #[test]
     fn an_answer_has_the_value_before_the_id_and_an_error_the_id_before_the_error() {
         let id = Node::Str("a\u{e9}\"".into());
+        fn write(out: &mut Vec<u8>, json: &[u8]) -> Result<(), &'static str> {
+            out.extend_from_slice(json);
+            Ok(())
+        }
         let mut out = Vec::new();
-        success(&mut out, b"{}", None);
-        success(&mut out, b"[1]", Some(&id));
+        success(&mut out, None, |out| write(out, b"{}")).unwrap();
+        success(&mut out, Some(&id), |out| write(out, b"[1]")).unwrap();
+        let failed = success(&mut out, Some(&id), |out| write(out, b"[1").and(Err("half-way")));
+        assert_eq!(failed, Err("half-way"));
         failure(&mut out, &Error::not_found("no \u{7f}"), Some(&Node::Number("1.0")));
         let expected = concat!(
             "{\"return\": {}}\n",

@@ -138,22 +138,20 @@ fn answer(out: &mut Vec<u8>, document: &[u8]) {
         Ok(Err(Rejected { id, error })) => return envelope::failure(out, &error, id.as_ref()),
         Err(error) => return envelope::failure(out, &error, None),
     };
-    let mut value = Vec::new();
-    let result = match request.execute.as_ref() {
-        GuestPing::NAME => bind::from_node::<Empty>(request.arguments).map(|ret| json::write(&mut value, &ret)),
+    let before = out.len();
+    if request.execute == "guest-sync-delimited" {
+        out.push(0xff);
+    }
+    let result = envelope::success(out, request.id.as_ref(), |out| match request.execute.as_ref() {
+        GuestPing::NAME => bind::from_node::<Empty>(request.arguments).map(|ret| json::write(out, &ret)),
         "guest-sync" | "guest-sync-delimited" => {
-            bind::from_node::<SyncArgs>(request.arguments).map(|args| json::write(&mut value, &args.id))
+            bind::from_node::<SyncArgs>(request.arguments).map(|args| json::write(out, &args.id))
         }
         name => Err(Error::not_found(format!("The command {name} has not been found"))),
-    };
-    match result {
-        Ok(()) => {
-            if request.execute == "guest-sync-delimited" {
-                out.push(0xff);
-            }
-            envelope::success(out, &value, request.id.as_ref());
-        }
-        Err(error) => envelope::failure(out, &error, request.id.as_ref()),
+    });
+    if let Err(error) = result {
+        out.truncate(before);
+        envelope::failure(out, &error, request.id.as_ref());
     }
 }
 

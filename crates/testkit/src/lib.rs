@@ -3,8 +3,11 @@
 pub mod agent;
 pub mod fuse;
 pub mod host;
+pub mod proxmox;
+pub mod python;
 pub mod skip;
 pub mod wait;
 
 pub use agent::{Kind, Program, Setup, TestAgent};
 pub use host::{AgentError, Host};
+pub use proxmox::Proxmox;

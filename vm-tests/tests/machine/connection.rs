@@ -4,12 +4,13 @@ use std::io::ErrorKind;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use qga_testkit::Host;
 use qga_testkit::host::{PATIENCE, outcome, request};
+use qga_testkit::{Host, Proxmox};
 use serde_json::{Value, json};
 use vm_tests::shell::Shell;
 
 use crate::Guest;
+use crate::file::{hash, noise};
 
 /// Synchronises as libvirt does: guest-sync without a byte 0xFF before it, again after five seconds without an answer.
 /// The kernel does not tell the agent of a host that comes back at once, so the first may drown in the remains of the
@@ -107,6 +108,25 @@ fn ticks(shell: &mut Shell) -> u64 {
 /// How often the threads of the agent went to sleep so far: the same later means that nothing woke them.
 fn wake_ups(shell: &mut Shell) -> Value {
     json!(shell.run("grep -h ^voluntary /proc/$(cat /run/qga/pid)/task/*/status"))
+}
+
+pub(crate) fn proxmox_connects_for_each_command_a_hundred_times(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    // Another host at this port has said its last word before.
+    drop(machine.agent());
+    let mut proxmox = Proxmox::new(machine.agent_socket());
+    let mut round = 0;
+    while proxmox.count() < 100 {
+        assert_eq!(proxmox.call("guest-ping", &json!({})), Ok(json!({})), "round {round}");
+        let interfaces = proxmox.call("guest-network-get-interfaces", &json!({})).unwrap();
+        assert_eq!(interfaces[1]["name"], "eth0", "round {round}");
+        let bytes = noise(100 * round);
+        proxmox.write_file("/run/qga/written", &bytes);
+        let there = machine.shell.run("sha256sum </run/qga/written");
+        assert_eq!(there.split(' ').next(), Some(hash(&bytes).as_str()), "round {round}");
+        round += 1;
+    }
+    machine.shell.run("rm /run/qga/written");
 }
 
 pub(crate) fn an_agent_without_a_host_is_never_woken(guest: &mut Guest) {

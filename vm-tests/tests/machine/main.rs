@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,
         connection::a_host_that_goes_before_its_reply_leaves_none_behind,
         connection::a_host_that_does_not_read_costs_little_and_gets_every_reply_later,
+        connection::proxmox_connects_for_each_command_a_hundred_times,
         connection::an_agent_without_a_host_is_never_woken,
         connection::an_agent_with_a_silent_host_is_never_woken,
         ports::an_isa_serial_line_carries_everything,

@@ -112,11 +112,6 @@ impl Port {
     pub fn kind(&self) -> PortKind {
         self.kind
     }
-
-    /// Largest reply it carries, in bytes.
-    pub fn reply_limit(&self) -> Option<usize> {
-        Some(PORT_REPLY_MAX)
-    }
 }
 
 impl Listener {

@@ -58,7 +58,8 @@ pub enum Lane {
 pub struct Context<'a> {
     /// The agent.
     pub state: &'a State,
-    /// Bytes that the reply should not exceed, where the channel has a limit.
+    /// Bytes that the value in the reply should not exceed, where the channel has a limit. What is around the value has
+    /// been taken off.
     pub reply_limit: Option<usize>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 
 use qga_proto::Command;
+use qga_proto::base64::Base64Bytes;
 use qga_proto::command::Empty;
 use qga_proto::error::Result;
 use qga_proto::types::core::SyncArgs;
@@ -11,7 +12,8 @@ use qga_proto::types::core::SyncArgs;
 use super::{Context, Entry, Handler, entry};
 
 /// Found besides the real ones.
-pub(super) const TEST_COMMANDS: &[Entry] = &[entry::<TestWait>(), entry::<TestPanic>(), entry::<TestText>()];
+pub(super) const TEST_COMMANDS: &[Entry] =
+    &[entry::<TestWait>(), entry::<TestPanic>(), entry::<TestText>(), entry::<TestBytes>()];
 
 static GATES: LazyLock<Mutex<HashMap<i64, Arc<Gate>>>> = LazyLock::new(Mutex::default);
 
@@ -86,5 +88,21 @@ impl Command for TestText {
 impl Handler for TestText {
     fn run(_: Context<'_>, args: SyncArgs) -> Result<String> {
         Ok("x".repeat(usize::try_from(args.id).unwrap()))
+    }
+}
+
+#[derive(Debug)]
+struct TestBytes;
+
+impl Command for TestBytes {
+    const NAME: &'static str = "test-bytes";
+    const SINCE: &'static str = "";
+    type Args<'a> = SyncArgs;
+    type Ret = Base64Bytes;
+}
+
+impl Handler for TestBytes {
+    fn run(_: Context<'_>, args: SyncArgs) -> Result<Base64Bytes> {
+        Ok(Base64Bytes(vec![0; usize::try_from(args.id).unwrap()]))
     }
 }

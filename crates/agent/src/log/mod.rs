@@ -4,6 +4,7 @@
 //! Three rules: logging never blocks, since it is done on the loop; nothing is written while file systems are frozen,
 //! since the log may lie on one; and no line is lost without a later line that says so.
 
+mod aside;
 mod line;
 mod output;
 mod syslog;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use ::log::{Level, LevelFilter, Log, Metadata, Record};
 
+use self::aside::{Aside, Asked};
 use self::output::Output;
 use self::syslog::Syslog;
 
@@ -49,7 +51,12 @@ pub fn init(options: Options) -> Result<(), String> {
     let mut stderr = Output::stderr();
     // On a disk this would wait for the thaw.
     if options.frozen && !stderr.is_disk_file() {
-        stderr.write(SystemTime::now(), Level::Warn, "file systems are frozen, logging is off until they are thawed");
+        stderr.write(
+            SystemTime::now(),
+            Level::Warn,
+            "file systems are frozen, logging is off until they are thawed",
+            None,
+        );
     }
     let sink = Sink::new(options, stderr, Syslog::new(Path::new("/dev/log")))?;
     let level = sink.max_level();
@@ -84,6 +91,14 @@ pub fn reopen() {
     }
 }
 
+/// From now on no line waits for a disk, neither on the loop nor anywhere else. To be called when the process has got
+/// where it stays: there may be a thread for this.
+pub fn never_wait() {
+    if let Some(sink) = SINK.get() {
+        sink.never_wait.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Standard error is `/dev/null` from now on: what went there goes to the system log instead.
 pub(crate) fn stderr_is_gone() {
     if let Some(sink) = SINK.get() {
@@ -99,6 +114,10 @@ struct Sink {
     lost: AtomicU64,
     /// The last thread that wanted its turn did not get it.
     stuck: AtomicBool,
+    /// What has to wait for a disk is done aside.
+    never_wait: AtomicBool,
+    /// Where that is.
+    aside: Aside,
     inner: Mutex<Inner>,
 }
 
@@ -114,12 +133,22 @@ struct Inner {
 
 impl Inner {
     /// Opens the log file. The old one is kept if that fails.
-    fn open(&mut self) -> Result<(), String> {
+    fn open(&mut self, aside: Option<&Aside>) -> Result<(), String> {
         self.reopen = false;
-        if let Some(path) = &self.logfile {
-            self.output = Some(Output::file(path)?);
+        let Some(path) = self.logfile.clone() else { return Ok(()) };
+        let Some(aside) = aside else {
+            self.output = Some(Output::file(&path)?);
+            return Ok(());
+        };
+        match aside.run(move || Output::file(&path)) {
+            Asked::Done(opened) => {
+                let former = self.output.replace(opened?);
+                // Closing may have to wait as well.
+                aside.run(move || drop(former));
+                Ok(())
+            }
+            Asked::Late | Asked::Busy => Err("the disk of the log file does not answer".to_owned()),
         }
-        Ok(())
     }
 }
 
@@ -128,13 +157,15 @@ impl Sink {
         let output = options.logfile.is_none().then_some(stderr);
         let mut inner = Inner { logfile: options.logfile, reopen: false, output, syslog, all_to_syslog: false };
         if !options.frozen {
-            inner.open()?;
+            inner.open(None)?;
         }
         Ok(Sink {
             verbose: options.verbose,
             muted: AtomicBool::new(options.frozen),
             lost: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
+            never_wait: AtomicBool::new(false),
+            aside: Aside::default(),
             inner: Mutex::new(inner),
         })
     }
@@ -165,6 +196,10 @@ impl Sink {
         None
     }
 
+    fn aside(&self) -> Option<&Aside> {
+        self.never_wait.load(Ordering::Relaxed).then_some(&self.aside)
+    }
+
     fn write(&self, now: SystemTime, level: Level, audit: bool, text: &str) {
         if self.muted.load(Ordering::SeqCst) {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -183,11 +218,12 @@ impl Sink {
             return;
         }
         let Some(output) = &mut inner.output else { return };
+        let aside = self.aside();
         let lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 && !output.write(now, Level::Warn, &format!("{lost} earlier lines of the log were lost")) {
+        if lost > 0 && !output.write(now, Level::Warn, &format!("{lost} earlier lines of the log were lost"), aside) {
             self.lost.fetch_add(lost, Ordering::Relaxed);
         }
-        if !output.write(now, level, &text) {
+        if !output.write(now, level, &text, aside) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -213,7 +249,7 @@ impl Sink {
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);
         let failed = match self.turn() {
-            Some(mut inner) if inner.reopen || inner.output.is_none() => inner.open().err(),
+            Some(mut inner) if inner.reopen || inner.output.is_none() => inner.open(self.aside()).err(),
             _ => None,
         };
         let now = SystemTime::now();
@@ -235,7 +271,7 @@ impl Sink {
                 inner.reopen = true;
                 None
             }
-            Some(mut inner) => inner.open().err(),
+            Some(mut inner) => inner.open(self.aside()).err(),
             None => None,
         };
         if let Some(complaint) = failed {

@@ -2,8 +2,10 @@
 
 use std::env;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ::log::Level;
@@ -12,6 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use super::aside::{Aside, Asked};
 use super::line;
 use crate::platform::linux::errno::ErrnoText;
 
@@ -20,15 +23,26 @@ use crate::platform::linux::errno::ErrnoText;
 pub(super) struct Output {
     fd: Target,
     way: Way,
+    /// It is a file on a disk: writing may have to wait for that.
+    disk: bool,
     journal: bool,
     /// The end of a line that went out in part.
     rest: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Target {
     Stderr,
-    Own(OwnedFd),
+    Own(Arc<OwnedFd>),
+}
+
+impl Target {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Target::Stderr => rustix::stdio::stderr(),
+            Target::Own(fd) => fd.as_fd(),
+        }
+    }
 }
 
 /// How to write to it without waiting.
@@ -54,12 +68,12 @@ impl Output {
             FileType::RegularFile => (Target::Stderr, Way::Write),
             // Non-blocking mode belongs to the open file and not to the descriptor: opened anew it is ours alone.
             FileType::Fifo => match open_pipe_again() {
-                Ok(own) => (Target::Own(own), Way::Write),
+                Ok(own) => (Target::Own(Arc::new(own)), Way::Write),
                 Err(_) => (Target::Stderr, Way::Ask),
             },
             _ => (Target::Stderr, Way::Ask),
         };
-        Output { fd, way, journal, rest: Vec::new() }
+        Output { fd, way, disk: kind == FileType::RegularFile, journal, rest: Vec::new() }
     }
 
     /// A file to append to; created readable for its owner only.
@@ -71,57 +85,73 @@ impl Output {
         // NONBLOCK for a FIFO or terminal given as log file.
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(fd) => Ok(Output { fd: Target::Own(fd), way: Way::Write, journal: false, rest: Vec::new() }),
+            Ok(fd) => {
+                let kind = fstat(&fd).map_or(FileType::Unknown, |s| FileType::from_raw_mode(s.st_mode));
+                let (fd, disk) = (Target::Own(Arc::new(fd)), kind == FileType::RegularFile);
+                Ok(Output { fd, way: Way::Write, disk, journal: false, rest: Vec::new() })
+            }
             Err(e) => Err(format!("unable to open specified log file {}: {}", path.display(), e.errno_text())),
         }
     }
 
     /// Whether writing may have to wait for a disk.
     pub(super) fn is_disk_file(&self) -> bool {
-        let fd = self.fd();
-        fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile)
+        self.disk
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        match &self.fd {
-            Target::Stderr => rustix::stdio::stderr(),
-            Target::Own(fd) => fd.as_fd(),
-        }
-    }
-
-    /// Writes a line, whose text is printable. False if it is lost.
-    pub(super) fn write(&mut self, now: SystemTime, level: Level, text: &str) -> bool {
-        if !self.rest.is_empty() && !self.write_rest() {
+    /// Writes a line, whose text is printable; what may have to wait is done `aside`, where there is one. False if it
+    /// is lost.
+    pub(super) fn write(&mut self, now: SystemTime, level: Level, text: &str, aside: Option<&Aside>) -> bool {
+        if !self.rest.is_empty() && !self.write_rest(aside) {
             return false;
         }
         let line = match self.journal {
             true => line::for_journal(level, text),
             false => line::stamped(now, level, text),
         };
-        match self.write_bytes(line.as_bytes()) {
-            Ok(n) => {
-                self.rest = line.as_bytes().get(n..).unwrap_or_default().to_vec();
+        match self.write_bytes(line.into_bytes(), aside) {
+            Ok(rest) => {
+                self.rest = rest;
                 true
             }
             Err(_) => false,
         }
     }
 
-    fn write_rest(&mut self) -> bool {
-        let n = self.write_bytes(&self.rest).unwrap_or(0);
-        self.rest.drain(..n.min(self.rest.len()));
+    fn write_rest(&mut self, aside: Option<&Aside>) -> bool {
+        let rest = mem::take(&mut self.rest);
+        match self.write_bytes(rest.clone(), aside) {
+            Ok(left) => self.rest = left,
+            Err(_) => self.rest = rest,
+        }
         self.rest.is_empty()
     }
 
-    fn write_bytes(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        let fd = self.fd();
-        rustix::io::retry_on_intr(|| match self.way {
-            Way::Write => rustix::io::write(fd, bytes),
-            Way::Send => rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-            Way::Ask if !is_writable(fd)? => Err(Errno::AGAIN),
-            Way::Ask => rustix::io::write(fd, bytes),
-        })
+    /// Returns what has not been written. An error: nothing has.
+    fn write_bytes(&self, bytes: Vec<u8>, aside: Option<&Aside>) -> Result<Vec<u8>, Errno> {
+        let (fd, way) = (self.fd.clone(), self.way);
+        let work = move || write_some(fd.fd(), way, bytes);
+        match aside.filter(|_| self.disk) {
+            None => work(),
+            Some(aside) => match aside.run(work) {
+                Asked::Done(result) => result,
+                // It will be written when the disk answers.
+                Asked::Late => Ok(Vec::new()),
+                Asked::Busy => Err(Errno::AGAIN),
+            },
+        }
     }
+}
+
+fn write_some(fd: BorrowedFd<'_>, way: Way, mut bytes: Vec<u8>) -> Result<Vec<u8>, Errno> {
+    let count = rustix::io::retry_on_intr(|| match way {
+        Way::Write => rustix::io::write(fd, &bytes),
+        Way::Send => rustix::net::send(fd, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+        Way::Ask if !is_writable(fd)? => Err(Errno::AGAIN),
+        Way::Ask => rustix::io::write(fd, &bytes),
+    })?;
+    bytes.drain(..count.min(bytes.len()));
+    Ok(bytes)
 }
 
 fn open_pipe_again() -> io::Result<OwnedFd> {
@@ -146,7 +176,12 @@ fn is_journal(stream: Option<&str>, stat: &Stat) -> bool {
 impl Output {
     /// A pipe or socket of a test, which is in non-blocking mode.
     pub(super) fn own(fd: OwnedFd) -> Self {
-        Output { fd: Target::Own(fd), way: Way::Write, journal: false, rest: Vec::new() }
+        Output { fd: Target::Own(Arc::new(fd)), way: Way::Write, disk: false, journal: false, rest: Vec::new() }
+    }
+
+    /// One that has to be waited for, as a file on a disk that does not answer.
+    pub(super) fn slow(fd: OwnedFd) -> Self {
+        Output { disk: true, ..Output::own(fd) }
     }
 }
 
@@ -176,7 +211,7 @@ mod tests {
         let path = dir.path().join("log");
         for text in ["one", "two"] {
             let mut output = Output::file(&path).unwrap();
-            assert!(output.write(SystemTime::UNIX_EPOCH, Level::Warn, text));
+            assert!(output.write(SystemTime::UNIX_EPOCH, Level::Warn, text, None));
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "0.000000: warning: one\n0.000000: warning: two\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
@@ -191,10 +226,10 @@ mod tests {
     fn a_reader_that_does_not_read_costs_lines_and_no_time() {
         for way in [Way::Send, Way::Ask] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let mut output = Output { fd: Target::Own(ours.into()), way, journal: true, rest: Vec::new() };
+            let mut output = Output { way, journal: true, ..Output::own(ours.into()) };
             let text = "x".repeat(1000);
             let mut written = 0;
-            while output.write(SystemTime::UNIX_EPOCH, Level::Warn, &text) {
+            while output.write(SystemTime::UNIX_EPOCH, Level::Warn, &text, None) {
                 written += 1;
                 assert!(written < 100_000, "the socket never fills");
             }
@@ -202,7 +237,7 @@ mod tests {
             theirs.set_nonblocking(true).unwrap();
             let mut got = Vec::new();
             let _ = theirs.read_to_end(&mut got);
-            assert!(output.write(SystemTime::UNIX_EPOCH, Level::Warn, "last"));
+            assert!(output.write(SystemTime::UNIX_EPOCH, Level::Warn, "last", None));
             let _ = theirs.read_to_end(&mut got);
             let got = String::from_utf8(got).unwrap();
             assert_eq!(got.lines().count(), written + 1);

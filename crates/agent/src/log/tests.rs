@@ -258,3 +258,34 @@ fn in_the_background_without_a_log_file_the_system_log_gets_every_line() {
     assert_eq!(bench.syslog(), [""; 0]);
     assert_eq!(without_times(&fs::read(bench.dir.path().join("log")).unwrap()), ["critical: no way"]);
 }
+
+#[test]
+fn a_disk_that_does_not_answer_costs_lines_and_holds_nobody_up() {
+    // A pipe that is full and in blocking mode is as slow as a dead disk.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let size = rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    std::io::Write::write_all(&mut &writer, &vec![b'\n'; size]).unwrap();
+    let bench = Bench::new(default, false);
+    bench.sink.inner.lock().unwrap().output = Some(Output::slow(writer.into()));
+    bench.sink.never_wait.store(true, Ordering::Relaxed);
+    for text in ["late", "lost", "lost"] {
+        bench.log("x", Level::Warn, text);
+    }
+    assert_eq!(bench.sink.lost.load(Ordering::Relaxed), 2);
+    // Now it answers.
+    let mut got = vec![0; size];
+    reader.read_exact(&mut got).unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while bench.sink.lost.load(Ordering::Relaxed) > 0 {
+        bench.log("x", Level::Warn, "more");
+        assert!(std::time::Instant::now() < until);
+    }
+    drop(bench.sink.inner.lock().unwrap().output.take());
+    drop(bench);
+    got.clear();
+    reader.read_to_end(&mut got).unwrap();
+    let lines = without_times(&got);
+    assert_eq!(lines.first().unwrap(), "warning: late");
+    assert!(lines.iter().any(|line| line.ends_with(" earlier lines of the log were lost")), "{lines:?}");
+    assert!(!lines.contains(&"warning: lost".to_owned()));
+}

@@ -92,6 +92,10 @@ impl Connection {
         self.session.id()
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.session.is_running()
+    }
+
     pub(super) fn note(&mut self, event: Ready) {
         self.readable |= event.readable || self.peer != Peer::Client;
         self.writable |= event.writable;
@@ -155,7 +159,8 @@ impl Connection {
         if ending {
             self.readable = false;
         }
-        if self.hangup {
+        // What came before the hang-up is read first.
+        if self.hangup && !(self.readable && self.session.wants_input()) {
             self.hangup = false;
             return self.hung_up(env);
         }
@@ -167,16 +172,13 @@ impl Connection {
         let framer = self.session.input();
         let room = if framer.pending() >= READ_LARGE { READ_LARGE } else { READ_MIN };
         let space = framer.space(room);
-        let asked = space.len();
         let count = rustix::io::read(&self.fd, space)?;
         if count == 0 {
             return Ok(None);
         }
+        // (That it was less than asked for does not mean that nothing is left: an end that came together with the last
+        // bytes has no event of its own.)
         framer.filled(count);
-        // A stream that gave less than asked for is empty; the next bytes come with an event. Not so a port.
-        if count < asked && self.peer == Peer::Client {
-            self.readable = false;
-        }
         let now = Instant::now();
         self.attached = true;
         self.last_read = Some(now);
@@ -214,7 +216,7 @@ impl Connection {
         }
         if self.session.output().pending() > 0 {
             self.session.output().clear();
-            self.session.pump(env, Instant::now());
+            self.session.advance(env, Instant::now());
             self.readable = true;
         }
         Fate::Goes
@@ -239,3 +241,6 @@ impl Connection {
         self.session.output().write_to(&self.fd).is_ok() && self.session.output().pending() > 0
     }
 }
+
+#[cfg(test)]
+mod tests;

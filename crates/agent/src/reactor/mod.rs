@@ -4,6 +4,8 @@
 mod connection;
 mod poller;
 mod port;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::channel::{self, Channel, Listener, PortKind};
 use crate::daemon::{Signal, Signals};
-use crate::executor::{Executor, Worker};
+use crate::executor::Executor;
 use crate::platform::linux::errno::{Context, ErrnoText};
 use crate::session::{Environment, Session};
 use crate::state::State;
@@ -29,8 +31,17 @@ const CLIENTS_MAX: usize = 64;
 /// Most conversations of hosts that have left and whose requests are still to be carried out.
 const ORPHANS_MAX: usize = 8;
 
-/// How long the last replies may take to leave when the agent is told to end.
+/// How long commands that run may go on when the agent is about to end.
+const LAST_COMMANDS: Duration = Duration::from_secs(1);
+
+/// How long the last replies may take to leave after that.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// When accepting is tried again after it has failed: nothing tells when descriptors are to be had again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+/// How often is looked for what no event tells of.
+const STEP: Duration = Duration::from_millis(10);
 
 const SIGNALS: Token = Token(0);
 const RESULTS: Token = Token(1);
@@ -54,9 +65,14 @@ pub struct Reactor {
     /// Conversations of hosts that have left.
     orphans: Vec<Session>,
     next: u64,
-    /// Runs the last thaw when the agent is told to end while file systems are frozen.
-    last_worker: Option<Worker>,
-    ending: bool,
+    /// Clients may be waiting that could not be accepted: when to try again.
+    accept_again: Option<Instant>,
+    /// Since when the agent is about to end.
+    ending: Option<Instant>,
+    /// The last thaw is going on.
+    thawing: bool,
+    /// Why it ends, if nobody has told it to.
+    outcome: Result<()>,
 }
 
 #[derive(Debug)]
@@ -91,33 +107,51 @@ impl Reactor {
             connections: BTreeMap::new(),
             orphans: Vec::new(),
             next: FIRST_CONNECTION,
-            last_worker: None,
-            ending: false,
+            accept_again: None,
+            ending: None,
+            thawing: false,
+            outcome: Ok(()),
         };
         reactor.open_port()?;
         Ok(reactor)
     }
 
-    /// Works until a signal says to end, or until the port is lost for good.
+    /// Works until a signal says to end, or until the port is lost for good. Nothing is left frozen.
     pub fn run(&mut self) -> Result<()> {
         loop {
-            let now = Instant::now();
-            let busy = self.connections.values().any(|connection| connection.has_more());
-            let deadline = if busy { Some(now) } else { self.deadline() };
-            let events = self.poller.wait(deadline).context(|| "cannot wait for events".to_owned())?;
-            for event in events {
-                self.handle(event)?;
+            if let Err(error) = self.turn() {
+                if self.ending.is_some() {
+                    // Without events, what has ended is looked for by the clock.
+                    std::thread::sleep(STEP);
+                    let _ = self.take_results();
+                }
+                if self.outcome.is_ok() {
+                    self.outcome = Err(error);
+                }
+                self.begin_to_end();
             }
-            self.expire();
-            let turn: Vec<u64> = self.connections.iter().filter(|(_, c)| c.has_more()).map(|(id, _)| *id).collect();
-            for id in turn {
-                self.advance(id)?;
-            }
-            if self.ending && self.state_is_left_in_order() {
+            if self.may_end() {
                 self.flush();
-                return Ok(());
+                return std::mem::replace(&mut self.outcome, Ok(()));
             }
         }
+    }
+
+    /// Waits for events and deals with them.
+    fn turn(&mut self) -> Result<()> {
+        let busy = self.connections.values().any(|connection| connection.has_more());
+        let deadline = if busy { Some(Instant::now()) } else { self.deadline() };
+        let events = self.poller.wait(deadline).context(|| "cannot wait for events".to_owned())?;
+        for event in events {
+            self.handle(event)?;
+        }
+        self.expire();
+        let turn: Vec<u64> = self.connections.iter().filter(|(_, c)| c.has_more()).map(|(id, _)| *id).collect();
+        for id in turn {
+            self.advance(id)?;
+        }
+        self.orphans.retain(|orphan| !orphan.is_idle());
+        Ok(())
     }
 
     fn handle(&mut self, event: Ready) -> Result<()> {
@@ -125,7 +159,7 @@ impl Reactor {
             SIGNALS => self.take_signals(),
             RESULTS => self.take_results()?,
             LISTENER => self.accept(),
-            UEVENTS => self.open_port()?,
+            UEVENTS => self.open_port_again(),
             Token(id) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.note(event);
@@ -146,33 +180,37 @@ impl Reactor {
 
     /// File systems that we froze must not stay frozen when we are gone.
     fn begin_to_end(&mut self) {
-        if self.ending {
+        if self.ending.is_some() {
             return;
         }
-        self.ending = true;
+        self.ending = Some(Instant::now());
         let state = Arc::clone(&self.state);
         let job = Box::new(move || {
-            match state.freeze.thaw_for_exit(&*state.system) {
-                Ok(0) => {}
-                Ok(count) => log::warn!("told to end while frozen: {count} file systems are thawed"),
-                Err(error) => log::error!("cannot thaw before the end: {error}"),
-            }
+            thaw_before_the_end(&state);
             Vec::new()
         });
-        if let Err(error) = self.executor.start(OWN_JOBS, &mut self.last_worker, job) {
-            log::error!("cannot thaw before the end: {error}");
+        match self.executor.start_last(OWN_JOBS, job) {
+            Ok(()) => self.thawing = true,
+            Err(error) => {
+                log::warn!("{error}");
+                // The loop has nothing to do any more that would be as important.
+                thaw_before_the_end(&self.state);
+            }
         }
     }
 
-    fn state_is_left_in_order(&self) -> bool {
-        self.last_worker.is_none()
+    fn may_end(&self) -> bool {
+        let Some(since) = self.ending else { return false };
+        let running =
+            self.connections.values().any(Connection::is_running) || self.orphans.iter().any(Session::is_running);
+        !self.thawing && (!running || since.elapsed() >= LAST_COMMANDS)
     }
 
     fn take_results(&mut self) -> Result<()> {
         let now = Instant::now();
         for done in self.executor.collect() {
             if done.session == OWN_JOBS {
-                self.last_worker = None;
+                self.thawing = false;
                 continue;
             }
             let mut env = Environment { state: &self.state, executor: &mut self.executor };
@@ -185,11 +223,11 @@ impl Reactor {
                 orphan.finished(&mut env, done, now);
             }
         }
-        self.orphans.retain(|orphan| !orphan.is_idle());
         Ok(())
     }
 
     fn accept(&mut self) {
+        let said = self.accept_again.take().is_some();
         while self.connections.len() < CLIENTS_MAX {
             let Source::Listener(listener) = &self.source else { return };
             match listener.accept() {
@@ -201,7 +239,10 @@ impl Reactor {
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => return,
                 Err(errno) => {
-                    log::error!("cannot accept a client: {}", errno.errno_text());
+                    if !said {
+                        log::error!("cannot accept a client: {}", errno.errno_text());
+                    }
+                    self.accept_again = Some(Instant::now() + ACCEPT_RETRY);
                     return;
                 }
             }
@@ -226,7 +267,7 @@ impl Reactor {
         let next = self.fresh_id();
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         let mut env = Environment { state: &self.state, executor: &mut self.executor };
-        match connection.advance(&mut env, self.ending) {
+        match connection.advance(&mut env, self.ending.is_some()) {
             Fate::Goes => {}
             Fate::HostLeft => {
                 let orphan = connection.session().host_gone(&mut env, next);
@@ -271,11 +312,18 @@ impl Reactor {
         if let Some(fd) = watch.try_open(&self.poller, UEVENTS)? {
             // What cannot be watched, such as a file on a disk, is no port.
             if let Err(errno) = self.connect(fd, peer) {
-                let Source::Port(watch) = &self.source else { return Ok(()) };
-                return Err(watch.cannot_open(errno));
+                let Source::Port(watch) = &mut self.source else { return Ok(()) };
+                return Err(watch.unusable(errno));
             }
         }
         Ok(())
+    }
+
+    /// Whatever is there instead of the port may go again.
+    fn open_port_again(&mut self) {
+        if let Err(error) = self.open_port() {
+            log::error!("{error}");
+        }
     }
 
     fn port_lost(&mut self, errno: Errno) -> Result<()> {
@@ -293,7 +341,9 @@ impl Reactor {
             Source::Port(watch) => watch.deadline(),
             Source::Listener(_) => None,
         };
-        [sessions, orphans, port].into_iter().flatten().min()
+        // Once it has passed, only the last thaw is waited for, which tells of its end.
+        let end = self.ending.map(|since| since + LAST_COMMANDS).filter(|at| *at > Instant::now());
+        [sessions, orphans, port, end, self.accept_again].into_iter().flatten().min()
     }
 
     fn expire(&mut self) {
@@ -305,11 +355,12 @@ impl Reactor {
         for orphan in &mut self.orphans {
             orphan.expire(&mut env, now);
         }
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept();
+        }
         let due = matches!(&self.source, Source::Port(watch) if watch.deadline().is_some_and(|at| at <= now));
         if due {
-            if let Err(error) = self.open_port() {
-                log::error!("{error}");
-            }
+            self.open_port_again();
         }
     }
 
@@ -321,8 +372,16 @@ impl Reactor {
             if self.connections.is_empty() || Instant::now() >= until {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(STEP);
         }
+    }
+}
+
+fn thaw_before_the_end(state: &State) {
+    match state.freeze.thaw_for_exit(&*state.system) {
+        Ok(0) => {}
+        Ok(count) => log::warn!("about to end while frozen: {count} file systems are thawed"),
+        Err(error) => log::error!("cannot thaw before the end: {error}"),
     }
 }
 

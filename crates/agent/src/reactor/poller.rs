@@ -37,6 +37,13 @@ impl Poller {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
+    /// One that only fails.
+    #[cfg(test)]
+    pub(super) fn broken() -> Self {
+        let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC);
+        Poller { epoll: fd.unwrap() }
+    }
+
     /// Watches `fd` both ways until it is closed.
     pub(super) fn watch(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;

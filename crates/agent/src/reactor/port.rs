@@ -36,7 +36,9 @@ impl PortWatch {
         PortWatch { port, patient, seen: false, next: Some(Instant::now()), uevents: None }
     }
 
-    pub(super) fn cannot_open(&self, errno: Errno) -> Error {
+    /// What was opened is no port; it is tried again later.
+    pub(super) fn unusable(&mut self, errno: Errno) -> Error {
+        self.next = Some(Instant::now() + RETRY);
         self.port.cannot_open(errno)
     }
 
@@ -108,7 +110,7 @@ impl PortWatch {
         let mut announcement = [0; 4096];
         if let Some(fd) = &self.uevents {
             // Until it is empty, or overran: what they say does not matter, only that something came.
-            while !matches!(rustix::io::read(fd, &mut announcement), Err(Errno::AGAIN | Errno::BADF)) {}
+            while matches!(rustix::io::read(fd, &mut announcement), Ok(1..) | Err(Errno::INTR | Errno::NOBUFS)) {}
         }
     }
 }
@@ -130,6 +132,14 @@ mod tests {
         let lost = watch("virtio-serial", false).lost(Errno::NODEV).unwrap_err();
         let text = "lost channel '/nonexistent/port': No such device (--retry-path waits for it to come back)";
         assert_eq!(lost.desc, text);
+    }
+
+    #[test]
+    fn what_turns_out_to_be_no_port_is_tried_again() {
+        let mut watch = watch("virtio-serial", true);
+        let error = watch.unusable(Errno::PERM);
+        assert_eq!(error.desc, "error opening channel '/nonexistent/port': Operation not permitted");
+        assert!(watch.deadline().is_some());
     }
 
     #[test]

@@ -139,6 +139,11 @@ impl Session {
         self.running.is_none() && self.queue.is_empty() && self.output.pending() == 0
     }
 
+    /// Whether a command is running.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// When [`Session::expire`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
@@ -254,7 +259,9 @@ impl Session {
     }
 
     fn leave_behind(&mut self, env: &mut Environment<'_>) {
-        if let (Some(running), Some(worker)) = (self.running.take(), self.worker.take()) {
+        // A worker that is idle is as good for what comes.
+        let Some(running) = self.running.take() else { return };
+        if let Some(worker) = self.worker.take() {
             let command = running.command.get().copied().unwrap_or("a request");
             env.executor.abandon(worker, running.ticket, command, running.since);
         }

@@ -203,6 +203,19 @@ fn a_panic_is_an_error_reply_with_the_id_and_the_next_command_works() {
 }
 
 #[test]
+fn a_resync_with_nothing_running_keeps_the_worker() {
+    let mut bench = Bench::new();
+    Gate::of(165).open();
+    bench.send(&wait(165));
+    bench.settle(|bench| bench.session.running.is_none());
+    bench.send_bytes(&resync(1));
+    assert!(bench.session.worker.is_some());
+    bench.send(&wait(165));
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": 165}\n^{\"return\": 1}\n{\"return\": 165}\n");
+}
+
+#[test]
 fn beyond_the_cap_the_error_names_what_is_stuck() {
     let mut bench = Bench::new();
     for n in 0..STUCK_MAX {
@@ -317,4 +330,31 @@ fn a_reply_beyond_the_limit_becomes_an_error_that_names_the_limit() {
         bench.read(),
         "{\"id\": 4, \"error\": {\"class\": \"GenericError\", \"desc\": \"the reply of test-text has 2024 bytes, more than the 1000 this channel carries\"}}\n"
     );
+}
+
+#[test]
+fn an_id_of_any_length_does_not_cost_what_was_read() {
+    let mut bench = Bench::new();
+    let path = bench._dir.path().join("file");
+    std::fs::write(&path, vec![b'x'; 10_000]).unwrap();
+    bench.session = Session::new(1, Some(4096));
+    bench.send(&format!(r#"{{"execute":"guest-file-open","arguments":{{"path":"{}"}}}}"#, path.display()));
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": 1000}\n");
+    let id = "i".repeat(3000);
+    bench.send(&format!(r#"{{"execute":"guest-file-read","arguments":{{"handle":1000,"count":9000}},"id":"{id}"}}"#));
+    bench.settle(|bench| bench.session.running.is_none());
+    let reply = bench.read();
+    assert!(reply.contains("buf-b64") && reply.ends_with(&format!("\"id\": \"{id}\"}}\n")), "{reply}");
+    assert!(reply.len() <= 4096, "{}", reply.len());
+}
+
+#[test]
+fn a_large_answer_is_written_once_and_into_a_buffer_of_its_size() {
+    let bench = Bench::new();
+    let size = 8 << 20;
+    let request = format!(r#"{{"execute":"test-bytes","arguments":{{"id":{size}}}}}"#);
+    let reply = dispatch::prepare(request.as_bytes()).run(&bench.state, None);
+    assert!(reply.len() > size / 3 * 4);
+    assert!(reply.capacity() < reply.len() + (64 << 10), "{} for {}", reply.capacity(), reply.len());
 }

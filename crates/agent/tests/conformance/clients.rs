@@ -3,27 +3,52 @@
 use serde_json::{Value, json};
 
 use qga_testkit::host::PATIENCE;
+use qga_testkit::proxmox::wrapped;
+use qga_testkit::{Proxmox, wait};
 
-use crate::{agent, ask, failed};
+use crate::{agent, ask, failed, read};
 
-/// Proxmox: a connection for each command, both requests in one write, both replies taken at once by the last 0xFF
-/// and two lines that end in a brace.
+/// Proxmox: see [`Proxmox`]. Five connections a round.
 #[test]
-fn proxmox_gets_two_lines_after_one_write_two_hundred_times() {
+fn proxmox_gets_both_replies_after_one_write_a_thousand_times() {
     let (agent, host) = agent();
     drop(host);
-    for round in 0..200 {
-        let id = format!("4711{}0{round}", std::process::id());
+    let mut proxmox = Proxmox::new(agent.socket());
+    assert_eq!(proxmox.call("guest-ping", &json!({})), Ok(json!({})));
+    let fds = agent.fds();
+    let asked = ["guest-info", "guest-network-get-interfaces", "guest-get-osinfo", "guest-fsfreeze-status"];
+    let mut round = 0;
+    while proxmox.count() < 1000 {
+        let reply = proxmox.call(asked[round % asked.len()], &json!({})).unwrap();
+        let fits = match asked[round % asked.len()] {
+            "guest-network-get-interfaces" => reply.is_array(),
+            "guest-fsfreeze-status" => reply == "thawed",
+            _ => reply.is_object(),
+        };
+        assert!(fits, "round {round}: {reply}");
+        // Every length of the last line, three files in turn.
+        let bytes: Vec<u8> = (0..round).map(|number| (number * 7 + round) as u8).collect();
+        let path = agent.dir().join(format!("written-{}", round % 3));
+        proxmox.write_file(&path.to_string_lossy(), &bytes);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "round {round}");
+        let error = proxmox.call("guest-file-close", &json!({ "handle": -1 })).unwrap_err();
+        assert_eq!(error.desc, "handle '-1' has not been found", "round {round}");
+        round += 1;
+    }
+    // What the last connection took may still be on its way back.
+    wait::until("the descriptors of a thousand connections closed", PATIENCE, || (agent.fds() <= fds).then_some(()));
+}
+
+/// The closing brace ends a request; some clients send no newline.
+#[test]
+fn a_request_without_a_newline_behind_it_is_complete() {
+    let (agent, _) = agent();
+    for round in 0..20 {
         let mut host = agent.host();
-        let sync = format!("{{\"execute\":\"guest-sync-delimited\",\"arguments\":{{\"id\":{id}}}}}\n");
-        let command = "{\"execute\":\"guest-ping\",\"arguments\":{}}";
-        let end = if round % 2 == 0 { "\n" } else { "" };
-        host.send_raw(format!("{sync}{command}{end}").as_bytes()).unwrap();
-        let first = host.read_line(PATIENCE).unwrap();
-        let second = host.read_line(PATIENCE).unwrap();
-        let last = first.iter().rposition(|byte| *byte == 0xff).expect("the byte 0xFF");
-        assert_eq!(first[last + 1..], *format!("{{\"return\": {id}}}").as_bytes(), "round {round}");
-        assert_eq!(second, b"{\"return\": {}}", "round {round}");
+        let sync = format!("{{\"execute\":\"guest-sync-delimited\",\"arguments\":{{\"id\":{round}}}}}\n");
+        host.send_raw(format!("{sync}{{\"execute\":\"guest-ping\",\"arguments\":{{}}}}").as_bytes()).unwrap();
+        assert_eq!(read(&mut host), format!("\\xff{{\"return\": {round}}}"));
+        assert_eq!(read(&mut host), "{\"return\": {}}", "round {round}");
     }
 }
 
@@ -76,10 +101,11 @@ fn base64_in_lines_is_taken() {
     let (agent, mut host) = agent();
     let path = agent.dir().join("wrapped");
     let handle = host.call("guest-file-open", json!({ "path": path, "mode": "wb" })).unwrap();
-    let line = "QUJD".repeat(19);
-    let text = format!("{line}\n{line}\nQUI=\n");
+    let bytes = "ABC".repeat(38) + "AB";
+    let text = wrapped(bytes.as_bytes());
+    assert_eq!(text.lines().count(), 3);
     let wrote = host.call("guest-file-write", json!({ "handle": handle, "buf-b64": text })).unwrap();
-    assert_eq!(wrote["count"], 19 * 3 * 2 + 2);
+    assert_eq!(wrote["count"], bytes.len());
     host.call("guest-file-close", json!({ "handle": handle })).unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), format!("{}AB", "ABC".repeat(38)).as_bytes());
+    assert_eq!(std::fs::read(&path).unwrap(), bytes.as_bytes());
 }

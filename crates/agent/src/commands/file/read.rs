@@ -7,7 +7,7 @@ use qga_proto::types::file::{FileReadArgs, FileReadRet, GuestFileRead, READ_DEFA
 
 use crate::commands::{Context, Handler};
 
-/// What a reply takes besides the bytes: its members, and an `id` of usual length.
+/// What the value takes besides the bytes: its members.
 const AROUND: usize = 256;
 
 impl Handler for GuestFileRead {

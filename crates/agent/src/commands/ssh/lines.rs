@@ -10,6 +10,8 @@ pub(super) fn keys(content: &[u8]) -> Vec<String> {
 }
 
 /// The content with those keys appended that are no whole line of it yet; none when there is nothing to append.
+///
+/// An empty key is none, here and in [`removed`]: virsh takes what follows the last newline of its file for a key.
 pub(super) fn added(content: &[u8], keys: &[Cow<'_, str>]) -> Option<Vec<u8>> {
     let mut lines: Vec<&[u8]> = content.split(|&b| b == b'\n').collect();
     if lines.last().is_some_and(|last| last.is_empty()) {
@@ -19,7 +21,7 @@ pub(super) fn added(content: &[u8], keys: &[Cow<'_, str>]) -> Option<Vec<u8>> {
     let mut new = content.to_vec();
     let before = lines.len();
     for key in keys.iter().map(|key| key.as_bytes()) {
-        if lines.contains(&key) {
+        if key.is_empty() || lines.contains(&key) {
             continue;
         }
         lines.push(key);
@@ -36,7 +38,7 @@ pub(super) fn added(content: &[u8], keys: &[Cow<'_, str>]) -> Option<Vec<u8>> {
 pub(super) fn removed(content: &[u8], keys: &[Cow<'_, str>]) -> Option<Vec<u8>> {
     let is_kept = |line: &&[u8]| {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        !keys.iter().any(|key| key.as_bytes() == text)
+        text.is_empty() || !keys.iter().any(|key| key.as_bytes() == text)
     };
     let mut kept: Vec<u8> = content.split_inclusive(|&b| b == b'\n').filter(is_kept).flatten().copied().collect();
     if kept.len() == content.len() {
@@ -95,12 +97,19 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_key_is_none() {
+        adds("A\n", &["B", ""], Some("A\nB\n"));
+        adds("A", &[""], None);
+        removes("A\n\nB\n", &["A", ""], Some("\nB\n"));
+        removes("A\n\nB", &[""], None);
+    }
+
+    #[test]
     fn all_lines_that_are_the_key_are_removed_and_no_others() {
         removes("A\nB\nA\n# A\n A\nAA\n", &["A"], Some("B\n# A\n A\nAA\n"));
         removes("A\nB\nC", &["B"], Some("A\nC\n"));
         removes("A\nB", &["B"], Some("A\n"));
         removes("A\n", &["A"], Some(""));
-        removes("A\n\nB\n", &[""], Some("A\nB\n"));
         removes("# c\nA\n\n  B  \n", &["B"], None);
         removes("A\r\n", &["A"], None);
         removes("A", &[], None);

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::sync::{PoisonError, RwLock, TryLockError};
 use std::time::SystemTime;
 use std::{io, mem, process, ptr};
 
@@ -129,8 +130,16 @@ pub struct LocalTime {
     pub second: u32,
 }
 
-/// The local time of a moment; None if it cannot be told.
+/// Taken for writing while the C library may be reading the time zone from a disk, for which it has a lock of its own.
+static ZONE: RwLock<()> = RwLock::new(());
+
+/// The local time of a moment; None if it cannot be told, or not without waiting for [`local_zone`].
 pub fn local_time(at: SystemTime) -> Option<LocalTime> {
+    let _turn = match ZONE.try_read() {
+        Ok(turn) => turn,
+        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+        Err(TryLockError::WouldBlock) => return None,
+    };
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     let seconds = libc::time_t::try_from(seconds).ok()?;
     let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
@@ -157,6 +166,7 @@ pub fn local_zone(at: i64) -> Option<(i64, String)> {
     unsafe extern "C" {
         fn tzset();
     }
+    let _turn = ZONE.write().unwrap_or_else(PoisonError::into_inner);
     let at = libc::time_t::try_from(at).ok()?;
     let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
     // SAFETY: tzset has no memory preconditions and takes the C library's own lock; nobody changes the environment

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -91,10 +92,23 @@ impl Asker {
         let mut answers = vec![None; questions.len()];
         let mut next = 0;
         while next < questions.len() && self.stuck().len() < MAX_STUCK && Instant::now() < end {
-            let Some(receiver) = self.start(&questions, next, ask) else { break };
+            let given_up = Arc::new(AtomicBool::new(false));
+            let Some(receiver) = self.start(&questions, next, ask, &given_up) else { break };
             loop {
                 let wait = self.patience.one.min(end.saturating_duration_since(Instant::now()));
-                match receiver.recv_timeout(wait) {
+                let told = receiver.recv_timeout(wait).or_else(|error| match error {
+                    RecvTimeoutError::Disconnected => Err(error),
+                    RecvTimeoutError::Timeout => {
+                        // With the lock: the thread has answered by now, or it will find itself given up.
+                        let mut stuck = self.stuck();
+                        receiver.try_recv().map_err(|_| {
+                            given_up.store(true, Ordering::Relaxed);
+                            stuck.extend(questions.get(next).map(|question| question.device));
+                            error
+                        })
+                    }
+                });
+                match told {
                     Ok((at, answer)) => {
                         if let Some(place) = answers.get_mut(at) {
                             *place = answer;
@@ -105,7 +119,6 @@ impl Asker {
                         if let Some(question) = questions.get(next) {
                             let point = question.mounts.first().map_or(Path::new(""), |(_, point)| point);
                             log::warn!("the file system at {} does not answer", point.display());
-                            self.stuck().insert(question.device);
                         }
                         next += 1;
                         break;
@@ -123,15 +136,26 @@ impl Asker {
     }
 
     /// Starts a thread that asks from `first` on. It ends when nobody waits for it any more.
-    fn start(&self, questions: &Arc<Vec<Question>>, first: usize, ask: &Ask) -> Option<Receiver<Told>> {
+    fn start(
+        &self,
+        questions: &Arc<Vec<Question>>,
+        first: usize,
+        ask: &Ask,
+        given_up: &Arc<AtomicBool>,
+    ) -> Option<Receiver<Told>> {
         let (sender, receiver) = mpsc::channel();
         let (questions, ask, stuck) = (Arc::clone(questions), Arc::clone(ask), Arc::clone(&self.stuck));
+        let given_up = Arc::clone(given_up);
         let work = move || {
             for (at, question) in questions.iter().enumerate().skip(first) {
                 let answer = if lock(&stuck).contains(&question.device) { None } else { ask(question) };
-                if sender.send((at, answer)).is_err() {
+                let mut stuck = lock(&stuck);
+                if given_up.load(Ordering::Relaxed) {
                     // We were the stuck one, and are no more.
-                    lock(&stuck).remove(&question.device);
+                    stuck.remove(&question.device);
+                    break;
+                }
+                if sender.send((at, answer)).is_err() {
                     break;
                 }
             }

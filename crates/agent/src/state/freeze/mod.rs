@@ -83,6 +83,8 @@ struct Inner {
     helping: bool,
     /// An earlier process of this agent has frozen we do not know what.
     adopted: bool,
+    /// The agent is about to end: nobody would thaw what is frozen now.
+    ending: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -237,11 +239,12 @@ impl Freeze {
     }
 
     /// What has to be done before the agent ends: thaws if anything is or is being frozen, else does nothing. Runs
-    /// hooks and may take as long as [`thaw`](Self::thaw).
+    /// hooks and may take as long as [`thaw`](Self::thaw). From now on no freeze begins.
     ///
     /// # Errors
     /// Those of [`thaw`](Self::thaw).
     pub fn thaw_for_exit(&self, world: &dyn World) -> Result<i64> {
+        self.lock().ending = true;
         let (turn, early) = self.begin_thaw(world)?;
         if self.is_frozen() { self.finish_thaw(world, turn, early) } else { Ok(early) }
     }
@@ -374,7 +377,11 @@ impl Freeze {
 
     /// Waits until nobody works, and begins.
     fn begin(&self, what: Operation, limit: Duration) -> Result<Turn<'_>> {
-        self.wait(limit)?.working = Some(Working { what, since: Instant::now() });
+        let mut inner = self.wait(limit)?;
+        if inner.ending && what == Operation::Freeze {
+            return Err(Error::generic("the agent is about to end"));
+        }
+        inner.working = Some(Working { what, since: Instant::now() });
         Ok(Turn(self))
     }
 

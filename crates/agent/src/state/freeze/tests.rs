@@ -328,12 +328,21 @@ fn what_was_taken_over_is_thawed_in_reverse_with_just_the_hooks_that_ran() {
 #[test]
 fn the_end_of_the_agent_thaws_only_what_is_frozen() {
     let (freeze, world) = (Freeze::default(), Script::default());
-    assert_eq!(freeze.thaw_for_exit(&world), Ok(0));
-    assert_eq!(world.take(), "");
     freeze.freeze(&world, None).unwrap();
     world.take();
     assert_eq!(freeze.thaw_for_exit(&world), Ok(4));
     assert_eq!(world.take(), "thaw /a, thaw /b, thaw /c, thaw /d, disarm, hook thaw");
+    assert_eq!(freeze.thaw_for_exit(&world), Ok(0));
+    assert_eq!(world.take(), "");
+}
+
+#[test]
+fn no_freeze_begins_once_the_agent_is_about_to_end() {
+    let (world, freeze) = (Script::default(), Freeze::default());
+    freeze.thaw_for_exit(&world).unwrap();
+    assert_eq!(freeze.freeze(&world, None).unwrap_err().desc, "the agent is about to end");
+    assert_eq!(world.take(), "");
+    assert!(!freeze.is_frozen());
 }
 
 #[test]

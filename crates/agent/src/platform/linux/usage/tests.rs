@@ -1,5 +1,5 @@
 use std::sync::Condvar;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use super::*;
 use crate::platform::linux::mountinfo::Table;
@@ -118,4 +118,24 @@ fn a_real_file_system_says_what_statvfs_says_and_one_that_is_covered_does_not() 
     assert_eq!(space.privileged, stat.f_blocks * stat.f_frsize);
     assert!(space.used <= space.total && space.total <= space.privileged, "{space:?}");
     assert_eq!(ask(mount.id + 1_000_000), None, "another mount is at this path");
+}
+
+#[test]
+fn one_that_answers_at_the_last_moment_is_not_taken_for_stuck_for_ever() {
+    let asker = asker(1);
+    let ask: Ask = Arc::new(|question: &Question| {
+        if question.device.minor == 0 {
+            // About as long as is waited.
+            thread::sleep(Duration::from_micros(950));
+        }
+        Some(answer(question))
+    });
+    let until = Instant::now() + Duration::from_secs(60);
+    for round in 0..1000 {
+        asker.ask_by(questions(0..2), &ask);
+        while !asker.stuck().is_empty() {
+            assert!(Instant::now() < until, "stuck since round {round}: {:?}", asker.stuck());
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
 }

@@ -1,9 +1,15 @@
 //! The agent under a real libvirt, driven with virsh.
 
+mod accounts;
+mod ansible;
+mod clock;
+mod information;
+mod processors;
+
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qga_testkit::wait;
 use serde_json::{Value, json};
@@ -48,10 +54,26 @@ fn main() -> ExitCode {
         qemu_agent_command_gets_the_answer,
         guest_sync_takes_every_signed_number_and_nothing_else,
         domifaddr_shows_the_address_of_the_network_card,
+        information::domfsinfo_shows_each_mounted_disk_with_its_target,
+        information::domhostname_is_the_guests,
+        information::guestinfo_os_is_os_release_and_uname,
+        information::guestinfo_timezone_is_that_of_etc_localtime,
+        information::guestinfo_user_is_who_is_logged_in,
+        information::guestinfo_filesystem_has_the_sizes_that_df_has,
+        information::guestinfo_disk_finds_each_disk_of_the_definition,
+        information::guestinfo_interface_has_the_addresses_that_ip_has,
+        information::guestinfo_without_a_selector_passes_over_blocked_commands,
+        processors::guestvcpus_takes_a_processor_away_and_gives_it_back,
+        processors::setvcpus_changes_what_vcpucount_counts,
+        accounts::set_user_password_is_the_hash_in_etc_shadow,
+        accounts::the_ssh_keys_of_a_user_are_set_listed_removed_and_replaced,
+        clock::domtime_reads_the_clock,
+        clock::domtime_sets_the_clock_and_the_hardware_clock,
         domfsfreeze_stops_writes_and_domfsthaw_lets_them_go_on,
         domfstrim_gives_blocks_back_on_the_host,
         a_stopped_agent_times_out_and_answers_again_later,
         libvirt_sees_the_agent_go_and_come,
+        ansible::ansible_runs_commands_and_copies_files,
         dompmsuspend_and_dompmwakeup,
         shutdown_in_agent_mode_turns_the_machine_off,
     ])
@@ -146,20 +168,25 @@ fn a_stopped_agent_times_out_and_answers_again_later(guest: &mut Guest) {
     let libvirt = &mut guest.libvirt;
     libvirt.virsh(&["guest-agent-timeout", DOMAIN, "--timeout", "1"]);
     libvirt.shell.run("kill -STOP $(cat /run/qga/pid)");
-    let output = libvirt.try_virsh(&["domfsthaw", DOMAIN]);
+    // One that changes nothing, twice: the second meets what the first has left in the port.
+    for command in [["domfsthaw", DOMAIN], ["domfsinfo", DOMAIN]] {
+        let begin = Instant::now();
+        let output = libvirt.try_virsh(&command);
+        assert!(!output.status.success(), "{} is answered: {}", command[0], process::text(&output));
+        assert!(process::text(&output).contains("Guest agent"), "{}", process::text(&output));
+        // A second for the agent, the rest for this machine.
+        let took = begin.elapsed();
+        assert!((Duration::from_secs(1)..Duration::from_secs(30)).contains(&took), "{} after {took:?}", command[0]);
+    }
     libvirt.shell.run("kill -CONT $(cat /run/qga/pid)");
-    assert!(!output.status.success());
-    assert!(process::text(&output).contains("Guest agent"), "{}", process::text(&output));
     libvirt.virsh(&["guest-agent-timeout", DOMAIN, "--timeout", "-2"]);
     assert_eq!(agent(libvirt, &json!({ "execute": "guest-ping" })), json!({ "return": {} }));
+    assert!(libvirt.virsh(&["domfsinfo", DOMAIN]).contains("/mnt/ext4"));
 }
 
 fn libvirt_sees_the_agent_go_and_come(guest: &mut Guest) {
     let libvirt = &mut guest.libvirt;
-    libvirt.shell.run("kill $(cat /run/qga/pid)");
-    libvirt.wait_agent("disconnected");
-    libvirt.shell.run("start-agent");
-    libvirt.wait_agent("connected");
+    libvirt.restart_agent("");
     assert_eq!(agent(libvirt, &json!({ "execute": "guest-ping" })), json!({ "return": {} }));
 }
 

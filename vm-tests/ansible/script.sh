@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "$# arguments"
+echo "$2"

@@ -13,6 +13,7 @@ use qemu_ga::persist::Persist;
 use qemu_ga::platform::linux::root::Root;
 use qemu_ga::session::{Environment, Session};
 use qemu_ga::state::State;
+use qemu_ga::state::freeze::{Settings, System};
 use qemu_ga::state::policy::Policy;
 
 /// What a fuzzer may call on the machine it runs on.
@@ -33,14 +34,17 @@ fn state() -> Arc<State> {
         let dir = tempfile::tempdir().unwrap().keep();
         let root = Root::new(Path::new("/nonexistent"));
         let allow: Vec<String> = HARMLESS.iter().map(|name| (*name).to_owned()).collect();
+        let (config, persist) = (Config::default(), Persist::new(&dir, &root).unwrap());
+        let system = System::new(root.clone(), Settings::of(&config), persist.frozen.clone());
         Arc::new(State {
-            config: Config::default(),
+            config,
             exec: Default::default(),
             files: Default::default(),
             freeze: Default::default(),
+            system: Arc::new(system),
             policy: Policy::new(&[], &allow),
             usage: Default::default(),
-            persist: Persist::new(&dir, &root).unwrap(),
+            persist,
             root,
         })
     }))

@@ -35,7 +35,7 @@ pub struct Inputs<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Be an agent.
-    Run(Config),
+    Run(Box<Config>),
     /// Print this and end with 0.
     Print(String),
     /// Say this on standard error and end with 1. One line, without program name and line end.
@@ -57,7 +57,7 @@ impl CommandLine {
     pub fn settle(self, mut stdout: impl Write, mut tell: impl FnMut(&str)) -> Result<(Config, Vec<String>), u8> {
         // What cannot be written, nobody wants to read; but a dump that got lost is a failure.
         let text = match self.action {
-            Action::Run(config) => return Ok((config, self.warnings)),
+            Action::Run(config) => return Ok((*config, self.warnings)),
             Action::Fail(message) => {
                 tell(&message);
                 return Err(1);
@@ -116,6 +116,11 @@ fn read(inputs: &Inputs<'_>, warnings: &mut Vec<String>) -> Result<Action, Strin
                         format!("'{value}' is no number of bytes for --reply-limit; try 'qemu-ga --help'")
                     })?);
             }
+            Id::Fsfreeze(key) => {
+                let value = text(value);
+                let set = config.fsfreeze.set(key, &value);
+                set.map_err(|wanted| format!("'{value}' is not {wanted}, as --{key} needs; try 'qemu-ga --help'"))?;
+            }
             Id::Dump => dump = true,
             Id::Service => {}
             Id::Block | Id::Allow if value == "help" || value == "?" => {
@@ -172,7 +177,7 @@ fn finish(mut config: Config, inputs: &Inputs<'_>, dump: bool) -> Result<Action,
     if config.daemonize {
         config.make_absolute()?;
     }
-    Ok(Action::Run(config))
+    Ok(Action::Run(Box::new(config)))
 }
 
 fn text(value: OsString) -> String {

@@ -23,6 +23,7 @@ pub mod config;
 pub mod daemon;
 pub mod dispatch;
 pub mod executor;
+pub mod guardian;
 pub mod log;
 pub mod notify;
 pub mod persist;

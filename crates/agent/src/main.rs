@@ -13,6 +13,7 @@ use qemu_ga::cli::{self, Inputs};
 use qemu_ga::commands::COMMANDS;
 use qemu_ga::config::Config;
 use qemu_ga::daemon::{self, Activation, PidFile, Signals};
+use qemu_ga::guardian;
 use qemu_ga::log::{self, Options};
 use qemu_ga::notify::Notifier;
 use qemu_ga::persist::{FrozenMarker, Persist};
@@ -20,10 +21,13 @@ use qemu_ga::platform::linux::ffi;
 use qemu_ga::platform::linux::root::Root;
 use qemu_ga::reactor::Reactor;
 use qemu_ga::state::State;
-use qemu_ga::state::freeze::Freeze;
+use qemu_ga::state::freeze::{Freeze, Settings, System, window};
 use qemu_ga::state::policy::Policy;
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|first| first == guardian::ARGUMENT) {
+        ffi::exit_now(guardian::process::main());
+    }
     daemon::start();
     match prepare() {
         Ok((config, warnings, activation)) => match run(config, &warnings, activation) {
@@ -64,14 +68,15 @@ fn prepare() -> Result<Prepared, u8> {
 fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> Result<(), String> {
     let root = Root::default();
     let marker = FrozenMarker::new(Path::new(&config.statedir), &root)?;
-    let frozen = marker.is_current();
+    let freeze = Arc::new(Freeze::default());
+    let system = Arc::new(System::new(root.clone(), Settings::of(&config), marker.clone()));
+    let notes = window::on_start(&freeze, &system);
+    let frozen = freeze.is_frozen();
     log::init(Options { verbose: config.verbose, logfile: config.logfile.clone(), frozen })?;
-    for warning in warnings {
+    for warning in warnings.iter().chain(&notes) {
         ::log::warn!("{warning}");
     }
     let persist = Persist::open(&config.statedir, marker)?;
-    let freeze = Freeze::default();
-    freeze.on_start(&persist.frozen);
     let text = |error: qga_proto::Error| error.desc.into_owned();
     let channel = Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
     let signals = Signals::take()?;
@@ -83,6 +88,7 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
         exec: Default::default(),
         files: Default::default(),
         freeze,
+        system,
         policy,
         usage: Default::default(),
         persist,
@@ -118,6 +124,8 @@ fn set_up(
     frozen: bool,
 ) -> Result<(Reactor, Option<PidFile>), String> {
     let path = &state.config.pidfile;
+    // Where file systems are frozen already.
+    window::watch(&state.freeze, &state.system).map_err(|error| error.desc.into_owned())?;
     // A pid file may lie on a frozen file system, and writing it would block.
     let wanted = state.config.daemonize && (!frozen || daemon::is_never_frozen(path));
     let pid_file = wanted.then(|| PidFile::create(path)).transpose()?;

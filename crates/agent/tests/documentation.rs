@@ -43,8 +43,8 @@ fn rows(document: &str) -> impl Iterator<Item = Vec<&str>> {
         .map(|row| row.split(" | ").map(str::trim).collect())
 }
 
-#[test]
-fn every_test_that_keeps_an_old_bug_away_is_there() {
+/// The names of all functions of the agent and of the tests.
+fn functions() -> HashSet<String> {
     let mut files = Vec::new();
     sources(&top().join("crates"), &mut files);
     sources(&top().join("vm-tests"), &mut files);
@@ -53,7 +53,29 @@ fn every_test_that_keeps_an_old_bug_away_is_there() {
         let text = fs::read_to_string(&file).unwrap();
         functions.extend(names_behind(&text, "fn ").map(str::to_owned));
     }
+    functions
+}
 
+#[test]
+fn every_promise_has_a_test_that_is_there() {
+    let functions = functions();
+    let document = document("reliability.md");
+    let mut promises = 0;
+    for row in rows(&document).filter(|row| row[0] != "promise") {
+        assert_eq!(row.len(), 2, "a row with another number of cells: {row:?}");
+        let quoted: Vec<&str> = row[1].split('`').skip(1).step_by(2).collect();
+        assert!(!quoted.is_empty(), "a promise without a test: {row:?}");
+        for test in quoted {
+            assert!(functions.contains(test), "the test `{test}` of '{}' does not exist", row[0]);
+        }
+        promises += 1;
+    }
+    assert!(promises > 20, "only {promises} promises were found");
+}
+
+#[test]
+fn every_test_that_keeps_an_old_bug_away_is_there() {
+    let functions = functions();
     let document = document("prior-bugs.md");
     let mut tests = 0;
     for row in rows(&document).filter(|row| row[0] != "bug") {

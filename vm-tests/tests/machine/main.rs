@@ -12,6 +12,7 @@ mod devices;
 mod exec;
 mod file;
 mod freeze;
+mod guardian;
 mod network;
 mod ports;
 mod power;
@@ -65,6 +66,10 @@ fn main() -> ExitCode {
         devices::the_default_route_is_the_user_mode_networks,
         freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,
         freeze::an_agent_killed_while_frozen_and_started_again_thaws,
+        guardian::an_agent_killed_while_frozen_and_not_started_again_leaves_nothing_frozen,
+        guardian::a_host_that_does_not_come_back_in_time_finds_all_thawed,
+        guardian::an_agent_told_to_end_while_frozen_thaws_runs_the_hooks_and_exits_with_0,
+        guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
         trim::fstrim_shrinks_the_map_of_a_simulated_disk_back_to_metadata,
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,

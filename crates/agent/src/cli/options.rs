@@ -20,6 +20,8 @@ pub(super) enum Id {
     Dump,
     Retry,
     ReplyLimit,
+    /// Sets the key that is called like the option.
+    Fsfreeze(&'static str),
     Help,
     Service,
 }
@@ -52,7 +54,12 @@ const fn opt(id: Id, short: char, long: &'static str, kind: Kind, help: &'static
     Opt { id, short: Some(short), long: Some(long), kind, help }
 }
 
-const OPTIONS: [Opt; 17] = [
+/// An option of ours about freezing, which is called like its key.
+const fn fsfreeze(name: &'static str, value: &'static str, help: &'static str) -> Opt {
+    Opt { id: Id::Fsfreeze(name), short: None, long: Some(name), kind: Kind::Value(value), help }
+}
+
+const OPTIONS: [Opt; 25] = [
     opt(
         Id::Config,
         'c',
@@ -131,6 +138,34 @@ const OPTIONS: [Opt; 17] = [
                ports, where libvirt drops an agent that sends more\n\
                than 10 MiB, and 0 on sockets)",
     },
+    fsfreeze(
+        "fsfreeze-timeout",
+        "SECONDS",
+        "thaw by ourselves when the host has not done so by then\n(default: 600); 0 is never",
+    ),
+    fsfreeze(
+        "fsfreeze-limit",
+        "SECONDS",
+        "give up a freeze when one file system takes longer\n(default: 60); 0 is never",
+    ),
+    fsfreeze(
+        "fsfreeze-mode",
+        "MODE",
+        "strict (default): a file system that cannot be opened or\nfrozen fails the freeze; best-effort: it is passed over",
+    ),
+    fsfreeze("fsfreeze-exclude-types", "LIST", "do not freeze file systems of these types"),
+    fsfreeze(
+        "fsfreeze-exclude-paths",
+        "LIST",
+        "do not freeze file systems whose first mount point fits\none of these patterns (* and ?)",
+    ),
+    fsfreeze(
+        "fsfreeze-hook-dir",
+        "DIR",
+        "run the programs of this directory as hooks, too, in the\norder of their names",
+    ),
+    fsfreeze("fsfreeze-hook-limit", "SECONDS", "kill a hook that runs longer (default: 60); 0 is never"),
+    fsfreeze("fsfreeze-hooks-limit", "SECONDS", "what all hooks together may take (default: 120)"),
     opt(Id::Help, 'h', "help", Kind::Switch, "print this and exit"),
     // The C agent's service option, which has a meaning on Windows only.
     Opt { id: Id::Service, short: Some('s'), long: None, kind: Kind::Value("NAME"), help: "" },
@@ -180,6 +215,11 @@ pub(super) fn help() -> String {
             Some(short) => format!("  -{short}, --{long}{value}"),
             None => format!("      --{long}{value}"),
         };
+        // A long one has a line of its own.
+        if head.len() > COLUMN {
+            let _ = writeln!(out, "{head}");
+            head.clear();
+        }
         for line in option.help.lines() {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "{head:COLUMN$} {line}");
@@ -234,7 +274,8 @@ mod tests {
         }
         for line in help.lines() {
             assert!(line.len() <= 90, "{line}");
-            assert!(line.starts_with("  ") && line.get(28..29) == Some(" "), "{line}");
+            let is_head = line.starts_with("      --") && line.split_whitespace().count() <= 2;
+            assert!(line.starts_with("  ") && (is_head || line.get(28..29) == Some(" ")), "{line}");
         }
     }
 }

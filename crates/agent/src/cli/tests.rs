@@ -25,7 +25,7 @@ fn line(line: &str) -> CommandLine {
 #[track_caller]
 fn run(cl: CommandLine) -> Config {
     match cl.action {
-        Action::Run(config) => config,
+        Action::Run(config) => *config,
         other => panic!("{other:?}"),
     }
 }
@@ -61,6 +61,19 @@ fn a_reply_limit_is_a_number_of_bytes() {
 }
 
 #[test]
+fn freezing_has_options_that_are_called_like_the_keys_and_win() {
+    let cl = with_file(
+        "--fsfreeze-timeout 5 --fsfreeze-mode=strict",
+        "[general]\nfsfreeze-timeout=9\nfsfreeze-mode=best-effort\n",
+    );
+    assert_eq!(run(cl).fsfreeze, config::Fsfreeze { timeout: 5, ..Default::default() });
+    let text = failed(line("--fsfreeze-timeout 5m"));
+    assert!(text.starts_with("'5m' is not a number of seconds, as --fsfreeze-timeout needs"), "{text}");
+    let text = failed(line("--fsfreeze-mode=lax"));
+    assert!(text.starts_with("'lax' is not 'strict' or 'best-effort', as --fsfreeze-mode needs"), "{text}");
+}
+
+#[test]
 fn short_long_attached_and_shortened_forms_all_work() {
     let expected = Config {
         daemonize: true,
@@ -75,6 +88,7 @@ fn short_long_attached_and_shortened_forms_all_work() {
         block_rpcs: vec!["guest-ping".into()],
         allow_rpcs: vec!["guest-info".into()],
         reply_limit: None,
+        fsfreeze: Default::default(),
     };
     for words in [
         "-d -m unix-listen -p /p -l /l -f /f -F/h -t /t -v -r -b guest-ping -a guest-info -s install",

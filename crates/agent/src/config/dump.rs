@@ -36,5 +36,8 @@ pub(super) fn dump(config: &Config) -> String {
     if let Some(limit) = config.reply_limit {
         line("reply-limit", &limit.to_string());
     }
+    for (key, value) in config.fsfreeze.changed() {
+        line(key, &escape(&value));
+    }
     out
 }

@@ -1,6 +1,7 @@
 //! The effective configuration: built-in values, then the configuration file, then the command line.
 
 mod dump;
+mod fsfreeze;
 pub mod keyfile;
 pub mod lists;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+pub use self::fsfreeze::Fsfreeze;
 use self::keyfile::KeyFile;
 use crate::platform::linux::errno::ErrnoText;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub allow_rpcs: Vec<String>,
     /// Bytes of the largest reply, 0 for no limit; the channel decides if None.
     pub reply_limit: Option<usize>,
+    /// How to freeze, beyond what the C agent can be told.
+    pub fsfreeze: Fsfreeze,
 }
 
 impl Default for Config {
@@ -75,6 +79,7 @@ impl Default for Config {
             block_rpcs: Vec::new(),
             allow_rpcs: Vec::new(),
             reply_limit: None,
+            fsfreeze: Fsfreeze::default(),
         }
     }
 }
@@ -137,6 +142,11 @@ impl Config {
         if let Some(v) = file.integer(GROUP, "reply-limit")? {
             self.reply_limit = Some(usize::try_from(v).map_err(|_| keyfile::uninterpretable("reply-limit"))?);
         }
+        for key in Fsfreeze::KEYS {
+            if let Some(value) = string(key)? {
+                self.fsfreeze.set(key, value.trim_end()).map_err(|_| keyfile::uninterpretable(key))?;
+            }
+        }
         Ok(())
     }
 
@@ -173,6 +183,7 @@ impl Config {
             fix(path)?;
         }
         self.logfile.iter_mut().try_for_each(fix)?;
+        self.fsfreeze.hook_dir.iter_mut().try_for_each(fix)?;
         self.fsfreeze_hook.iter_mut().try_for_each(fix)
     }
 
@@ -190,6 +201,7 @@ fn unknown_key(key: &str) -> Option<&'static str> {
         "daemonize" => Some("; the key is 'daemon'"),
         "blacklist" => Some("; the key is 'block-rpcs'"),
         "whitelist" => Some("; the key is 'allow-rpcs'"),
+        key if Fsfreeze::KEYS.contains(&key) => None,
         _ => Some(""),
     }
 }

@@ -35,6 +35,7 @@ fn every_key_is_taken_over() {
         block_rpcs: vec!["guest-ping".into(), "guest-info".into()],
         allow_rpcs: vec!["guest-sync".into()],
         reply_limit: Some(1000),
+        fsfreeze: Default::default(),
     };
     assert_eq!(config, expected);
 }
@@ -145,4 +146,30 @@ fn a_reply_limit_is_a_number_of_bytes_and_is_dumped_only_where_it_was_set() {
     let (_, config, _) = load("[general]\nreply-limit=0\n");
     assert!(config.dump().ends_with("allow-rpcs=\nreply-limit=0\n"));
     assert!(Config::default().dump().ends_with("allow-rpcs=\n"));
+}
+
+#[test]
+fn freezing_is_set_by_keys_and_only_what_was_set_is_dumped() {
+    let text = "fsfreeze-timeout=0\nfsfreeze-limit=5\nfsfreeze-hook-limit=7\nfsfreeze-hooks-limit=8\n\
+                fsfreeze-hook-dir=/etc/qemu/fsfreeze-hook.d\nfsfreeze-mode=best-effort\n\
+                fsfreeze-exclude-types=nfs,vfat\nfsfreeze-exclude-paths=/scratch/*\n";
+    let (result, config, warnings) = load(&format!("[general]\n{text}"));
+    assert_eq!((result, warnings), (Ok(true), vec![]));
+    let expected = Fsfreeze {
+        timeout: 0,
+        limit: 5,
+        hook_limit: 7,
+        hooks_limit: 8,
+        hook_dir: Some("/etc/qemu/fsfreeze-hook.d".into()),
+        best_effort: true,
+        exclude_types: vec!["nfs".into(), "vfat".into()],
+        exclude_paths: vec!["/scratch/*".into()],
+    };
+    assert_eq!(config.fsfreeze, expected);
+    assert!(config.dump().ends_with(&format!("allow-rpcs=\n{text}")), "{}", config.dump());
+    for wrong in ["fsfreeze-timeout=-1", "fsfreeze-limit=1m", "fsfreeze-mode=lax", "fsfreeze-hook-limit="] {
+        let error = load(&format!("[general]\n{wrong}\n")).0.unwrap_err();
+        assert!(error.contains(wrong.split('=').next().unwrap()), "{error}");
+    }
+    assert_eq!(load("[general]\nfsfreeze-mode=strict\n").1, Config::default());
 }

@@ -24,8 +24,14 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// No marker of ours comes near this.
 const MAX_FILE: usize = 1 << 20;
 
+/// What the marker is called, and what its guardian calls it after having thawed alone.
+const NAME: &str = "qga.state.isfrozen";
+const NAME_THAWED: &str = "qga.state.thawed";
+/// What stands before the name of the guardian.
+const GUARDIAN: &str = "guardian ";
+
 /// The marker file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FrozenMarker {
     file: Arc<MarkerFile>,
     boot: Option<String>,
@@ -47,7 +53,7 @@ impl FrozenMarker {
     /// Whether it exists cannot be told. Neither "frozen", which switches most commands off, nor "thawed" would be a
     /// safe guess then.
     pub fn new(statedir: &Path, root: &Root) -> Result<Self, String> {
-        let path = statedir.join("qga.state.isfrozen");
+        let path = statedir.join(NAME);
         if let Err(e) = read(&path) {
             return Err(format!("unable to access state file at path {}: {}", path.display(), e.errno_text()));
         }
@@ -83,6 +89,25 @@ impl FrozenMarker {
         text.lines().skip(1).filter_map(device).collect()
     }
 
+    /// The guardian that a marker of this boot names.
+    pub fn guardian(&self) -> Option<String> {
+        if !self.is_current() {
+            return None;
+        }
+        let text = read(&self.file.path).ok().flatten()?;
+        text.lines().find_map(|line| line.strip_prefix(GUARDIAN)).map(str::to_owned)
+    }
+
+    /// Whether a guardian has left word, in this boot, that it thawed because the agent was gone. The word is taken.
+    pub fn take_word_of_thaw(&self) -> bool {
+        let path = self.file.path.with_file_name(NAME_THAWED);
+        let Ok(Some(text)) = read(&path) else { return false };
+        if let Err(e) = fs::remove_file(&path) {
+            log::warn!("cannot remove {}: {}", path.display(), e.errno_text());
+        }
+        self.boot.as_deref().is_none_or(|boot| text.lines().next() == Some(boot))
+    }
+
     /// Writes the marker without naming file systems; see [`FrozenMarker::set_for`].
     pub fn set(&self) {
         self.set_for(&[]);
@@ -93,9 +118,21 @@ impl FrozenMarker {
     /// To be called before the first of them is frozen: the state directory may lie on one. A failure is logged, and
     /// only costs what an agent that starts again would have known.
     pub fn set_for(&self, devices: &[(u32, u32)]) {
+        self.write(devices, None);
+    }
+
+    /// The same, naming also the guardian that a later agent can take over from.
+    pub fn set_guarded(&self, devices: &[(u32, u32)], guardian: &str) {
+        self.write(devices, Some(guardian));
+    }
+
+    fn write(&self, devices: &[(u32, u32)], guardian: Option<&str>) {
         let mut text = format!("{}\n", self.boot.as_deref().unwrap_or("unknown"));
         for (major, minor) in devices {
             text.push_str(&format!("{major}:{minor}\n"));
+        }
+        if let Some(guardian) = guardian {
+            text.push_str(&format!("{GUARDIAN}{guardian}\n"));
         }
         self.change(Some(text));
     }
@@ -141,6 +178,12 @@ impl MarkerFile {
             },
         }
     }
+}
+
+/// Turns the marker into the word that file systems were thawed while there was no agent.
+pub fn leave_word_of_thaw(statedir: &Path) {
+    // Without it the next agent finds out by itself that nothing is frozen.
+    let _ = fs::rename(statedir.join(NAME), statedir.join(NAME_THAWED));
 }
 
 /// The content, None if there is no file. Content that is not text counts as a marker of no boot.
@@ -208,6 +251,25 @@ mod tests {
         machine.boot("99999999-2222-3333-4444-555555555555");
         assert!(!machine.marker().is_current());
         assert_eq!(machine.marker().devices(), []);
+    }
+
+    #[test]
+    fn a_marker_names_the_guardian_and_its_thaw_is_heard_of_once() {
+        let machine = Machine::new();
+        assert_eq!(machine.marker().guardian(), None);
+        machine.marker().set_guarded(&[(8, 1)], "somebody-1");
+        assert_eq!(machine.marker().devices(), [(8, 1)]);
+        assert_eq!(machine.marker().guardian().as_deref(), Some("somebody-1"));
+        assert!(!machine.marker().take_word_of_thaw());
+        leave_word_of_thaw(&machine.dir.path().join("state"));
+        assert!(!machine.marker().is_current());
+        assert_eq!(machine.marker().guardian(), None);
+        assert!(machine.marker().take_word_of_thaw());
+        assert!(!machine.marker().take_word_of_thaw());
+        machine.marker().set_guarded(&[(8, 1)], "somebody-1");
+        leave_word_of_thaw(&machine.dir.path().join("state"));
+        machine.boot("99999999-2222-3333-4444-555555555555");
+        assert!(!machine.marker().take_word_of_thaw(), "of another boot");
     }
 
     #[test]

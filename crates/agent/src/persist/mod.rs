@@ -8,7 +8,7 @@ mod marker;
 use std::path::Path;
 
 pub use self::counter::HandleCounter;
-pub use self::marker::FrozenMarker;
+pub use self::marker::{FrozenMarker, leave_word_of_thaw};
 use crate::platform::linux::root::Root;
 
 /// The two files.

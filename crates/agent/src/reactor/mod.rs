@@ -21,7 +21,6 @@ use crate::executor::Executor;
 use crate::platform::linux::errno::{Context, ErrnoText};
 use crate::session::{Environment, Session};
 use crate::state::State;
-use crate::state::freeze::System;
 use connection::{Connection, Fate, Peer};
 use poller::{Poller, Ready, Token};
 use port::PortWatch;
@@ -379,7 +378,7 @@ impl Reactor {
 }
 
 fn thaw_before_the_end(state: &State) {
-    match state.freeze.thaw_for_exit(&System::of(state)) {
+    match state.freeze.thaw_for_exit(&*state.system) {
         Ok(0) => {}
         Ok(count) => log::warn!("about to end while frozen: {count} file systems are thawed"),
         Err(error) => log::error!("cannot thaw before the end: {error}"),

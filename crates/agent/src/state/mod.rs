@@ -6,6 +6,8 @@ pub mod files;
 pub mod freeze;
 pub mod policy;
 
+use std::sync::Arc;
+
 use crate::config::Config;
 use crate::persist::Persist;
 use crate::platform::linux::root::Root;
@@ -23,7 +25,9 @@ pub struct State {
     /// Open file handles.
     pub files: files::FileTable,
     /// What is frozen.
-    pub freeze: freeze::Freeze,
+    pub freeze: Arc<freeze::Freeze>,
+    /// What freezing does to this machine.
+    pub system: Arc<freeze::System>,
     /// Which commands may be called.
     pub policy: policy::Policy,
     /// Which file systems do not answer.
@@ -37,14 +41,17 @@ impl State {
     /// An agent whose state directory is `dir`.
     pub(crate) fn for_tests(dir: &std::path::Path) -> Self {
         let root = Root::default();
+        let config = Config::default();
+        let persist = Persist::new(dir, &root).unwrap();
         State {
-            config: Config::default(),
+            system: Arc::new(freeze::System::new(root.clone(), freeze::Settings::of(&config), persist.frozen.clone())),
+            config,
             exec: exec::Exec::default(),
             files: files::FileTable::default(),
-            freeze: freeze::Freeze::default(),
+            freeze: Arc::default(),
             policy: policy::Policy::default(),
             usage: usage::Asker::default(),
-            persist: Persist::new(dir, &root).unwrap(),
+            persist,
             root,
         }
     }

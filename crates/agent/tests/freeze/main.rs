@@ -1,20 +1,25 @@
 //! Freezing, thawing and trimming real ext4, xfs and btrfs in images, as root in a mount namespace of its own.
 
+mod guardian;
+mod limits;
+mod silence;
 mod stage;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use qemu_ga::commands::fsfreeze::trim::trim_all;
+use qemu_ga::config::Config;
 use qemu_ga::persist::FrozenMarker;
 use qemu_ga::platform::linux::fsfreeze::Handle;
 use qemu_ga::platform::linux::root::Root;
-use qemu_ga::state::freeze::{Freeze, HookPhase, System, World};
+use qemu_ga::state::freeze::{Freeze, HookPhase, Settings, System, World};
 use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::{FsfreezeStatus, FstrimPath};
 use rustix::io;
@@ -22,6 +27,17 @@ use stage::{Stage, make, on_stage, run};
 
 fn marker(stage: &Stage) -> FrozenMarker {
     FrozenMarker::new(&stage.outside(""), &Root::default()).unwrap()
+}
+
+/// How to freeze on a stage, with a guardian made of the agent's program.
+fn settings(hook: Option<&Path>, marker: &FrozenMarker) -> Settings {
+    let statedir = marker.path().parent().unwrap().to_owned();
+    let config = Config { fsfreeze_hook: hook.map(Path::to_owned), statedir, ..Config::default() };
+    Settings { guardian: env!("CARGO_BIN_EXE_qemu-ga").into(), ..Settings::of(&config) }
+}
+
+fn system(root: &Root, hook: Option<&PathBuf>, marker: &FrozenMarker) -> System {
+    System::new(root.clone(), settings(hook.map(PathBuf::as_path), marker), marker.clone())
 }
 
 /// A hook that writes down what it is told.
@@ -36,7 +52,7 @@ fn hooked(stage: &Stage) -> String {
     fs::read_to_string(stage.outside("hook.log")).unwrap_or_default().replace('\n', " ").trim().to_owned()
 }
 
-fn order(system: &System<'_>) -> Vec<String> {
+fn order(system: &System) -> Vec<String> {
     system.open(None).unwrap().iter().map(|handle| handle.point().to_str().unwrap().to_owned()).collect()
 }
 
@@ -64,7 +80,7 @@ fn each_file_system_is_frozen_once_and_thawed_however_often_it_is_mounted() {
     on_stage("each_file_system_is_frozen_once_and_thawed_however_often_it_is_mounted", |stage| {
         let root = reference(stage);
         let (hook, marker) = (hook(stage), marker(stage));
-        let system = System { root: &root, hook: Some(&hook), marker: &marker };
+        let system = system(&root, Some(&hook), &marker);
         assert_eq!(order(&system), ["/mnt/with space", "/mnt/c", "/mnt/b", "/mnt/a"]);
 
         let freeze = Freeze::default();
@@ -87,7 +103,7 @@ fn any_mount_point_of_a_file_system_names_it() {
     on_stage("any_mount_point_of_a_file_system_names_it", |stage| {
         let root = reference(stage);
         let (hook, marker) = (hook(stage), marker(stage));
-        let system = System { root: &root, hook: Some(&hook), marker: &marker };
+        let system = system(&root, Some(&hook), &marker);
         let freeze = Freeze::default();
         for (list, count, frozen) in [
             (strings(&["/mnt/a"]), 1, [true, false, false, true, false, false, false]),
@@ -119,7 +135,7 @@ fn a_writer_waits_while_frozen_and_goes_on_with_nothing_lost() {
         stage.new_mount("a.ext4", "/mnt/a");
         let root = stage.root();
         let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
+        let system = system(&root, None, &marker);
         let freeze = Freeze::default();
         let path = stage.path("/mnt/a/log");
         let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -161,7 +177,7 @@ fn wait_until(done: impl Fn() -> bool) {
 }
 
 /// Freezes from a thread; when that hangs, the stage is torn down, which thaws.
-fn freeze_in_time(freeze: &Freeze, system: &System<'_>, stage: &Stage) -> i64 {
+fn freeze_in_time(freeze: &Freeze, system: &System, stage: &Stage) -> i64 {
     thread::scope(|scope| {
         let freezing = scope.spawn(|| freeze.freeze(system, None).unwrap());
         let since = Instant::now();
@@ -196,7 +212,7 @@ fn an_image_is_frozen_before_the_file_system_that_holds_it_wherever_that_is_moun
         stage.detach("/mnt/ground");
         let root = stage.root();
         let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
+        let system = system(&root, None, &marker);
         assert_eq!(order(&system), ["/mnt/inner", "/mnt/y", "/mnt/z"]);
         let freeze = Freeze::default();
         for _ in 0..3 {
@@ -210,16 +226,22 @@ fn an_image_is_frozen_before_the_file_system_that_holds_it_wherever_that_is_moun
 }
 
 /// This machine, with the order of freezing turned round: what an agent without knowledge of the order would do.
-struct OuterFirst<'a>(System<'a>);
+struct OuterFirst(System);
 
-impl World for OuterFirst<'_> {
+impl World for OuterFirst {
     fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
         let mut handles = self.0.open(only)?;
         handles.reverse();
         Ok(handles)
     }
-    fn freeze(&self, handle: &Handle) -> io::Result<bool> {
-        self.0.freeze(handle)
+    fn guard(&self) -> Result<()> {
+        self.0.guard()
+    }
+    fn freeze(&self, handle: &Arc<Handle>, give_up: &dyn Fn() -> bool) -> Result<bool> {
+        self.0.freeze(handle, give_up)
+    }
+    fn check(&self) -> Result<()> {
+        self.0.check()
     }
     fn thaw(&self, handle: &Handle) -> io::Result<bool> {
         self.0.thaw(handle)
@@ -227,14 +249,20 @@ impl World for OuterFirst<'_> {
     fn thaw_adopted(&self) -> Result<i64> {
         self.0.thaw_adopted()
     }
-    fn hook(&self, phase: HookPhase) -> Result<()> {
-        self.0.hook(phase)
+    fn hooks(&self) -> Vec<PathBuf> {
+        self.0.hooks()
     }
-    fn arm(&self, handles: &[Handle]) {
-        self.0.arm(handles);
+    fn hook(&self, phase: HookPhase, ran: &mut Vec<PathBuf>) -> Result<()> {
+        self.0.hook(phase, ran)
+    }
+    fn arm(&self, handles: &[Arc<Handle>]) -> Result<()> {
+        self.0.arm(handles)
     }
     fn disarm(&self) {
         self.0.disarm();
+    }
+    fn release(&self) {
+        self.0.release();
     }
 }
 
@@ -247,7 +275,7 @@ fn a_freeze_that_hangs_in_the_kernel_is_freed_by_a_thaw() {
         stage.mount(&inner, "/mnt/inner", "");
         let root = stage.root();
         let marker = marker(stage);
-        let world = OuterFirst(System { root: &root, hook: None, marker: &marker });
+        let world = OuterFirst(system(&root, None, &marker));
         let freeze = Freeze::default();
         fs::write(stage.path("/mnt/inner/dirty"), vec![7; 4 << 20]).unwrap();
         thread::scope(|scope| {
@@ -274,7 +302,7 @@ fn covered_file_systems_that_no_path_leads_to_are_left_out() {
         stage.new_mount("m2.ext4", "/mnt/m");
         let root = stage.root();
         let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
+        let system = system(&root, None, &marker);
         let freeze = Freeze::default();
         assert_eq!(order(&system), ["/mnt/m", "/mnt/a"]);
         assert_eq!(freeze.freeze(&system, None), Ok(2));
@@ -298,7 +326,7 @@ fn covered_file_systems_are_reached_by_another_mount() {
         stage.new_mount("m2.ext4", "/mnt/m");
         let root = stage.root();
         let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
+        let system = system(&root, None, &marker);
         let freeze = Freeze::default();
         assert_eq!(order(&system), ["/mnt/m", "/mnt/m1", "/mnt/elsewhere"]);
         assert_eq!(freeze.freeze(&system, None), Ok(3));
@@ -315,7 +343,7 @@ fn what_others_have_frozen_is_neither_counted_nor_thawed() {
         stage.new_mount("b.ext4", "/mnt/b");
         let root = stage.root();
         let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
+        let system = system(&root, None, &marker);
         stage.freeze_from_outside(0);
         let freeze = Freeze::default();
         assert_eq!(freeze.freeze(&system, None), Ok(1));
@@ -330,57 +358,6 @@ fn what_others_have_frozen_is_neither_counted_nor_thawed() {
         stage.thaw_from_outside(1);
         assert_eq!(freeze.thaw(&system), Ok(1));
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
-    });
-}
-
-#[test]
-fn a_restarted_agent_thaws_what_the_one_before_has_frozen() {
-    on_stage("a_restarted_agent_thaws_what_the_one_before_has_frozen", |stage| {
-        stage.new_mount("ground.ext4", "/mnt/ground");
-        stage.new_mount("b.xfs", "/mnt/b");
-        stage.new_mount("c.ext4", "/mnt/c");
-        let root = stage.root();
-        let (hook, marker) = (hook(stage), marker(stage));
-        let system = System { root: &root, hook: Some(&hook), marker: &marker };
-        assert_eq!(Freeze::default().freeze(&system, Some(&strings(&["/mnt/b", "/mnt/c"]))), Ok(2));
-        assert_eq!(stage.frozen(), [false, true, true], "the end of the process thaws nothing");
-        stage.freeze_from_outside(0);
-        let freeze = Freeze::default();
-        freeze.on_start(&marker);
-        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
-        assert_eq!(freeze.thaw(&system), Ok(2));
-        assert_eq!(stage.frozen(), [true, false, false], "the marker names what was ours");
-        stage.thaw_from_outside(0);
-        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
-        assert_eq!(hooked(stage), "freeze thaw");
-        assert!(!marker.path().exists());
-    });
-}
-
-#[test]
-fn after_a_c_agent_everything_is_thawed_and_a_marker_of_another_boot_is_removed() {
-    on_stage("after_a_c_agent_everything_is_thawed_and_a_marker_of_another_boot_is_removed", |stage| {
-        stage.new_mount("a.ext4", "/mnt/a");
-        stage.new_mount("b.ext4", "/mnt/b");
-        let root = stage.root();
-        let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
-        fs::write(marker.path(), "").unwrap();
-        stage.freeze_from_outside(1);
-        let freeze = Freeze::default();
-        freeze.on_start(&marker);
-        assert_eq!(freeze.thaw(&system), Ok(1));
-        assert_eq!(stage.frozen(), [false, false]);
-
-        fs::write(marker.path(), "11111111-2222-3333-4444-555555555555\n7:0\n").unwrap();
-        let freeze = Freeze::default();
-        freeze.on_start(&marker);
-        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
-        assert!(!marker.path().exists());
-        assert_eq!(freeze.freeze(&system, None), Ok(2));
-        assert!(marker.is_current());
-        assert_eq!(freeze.thaw(&system), Ok(2));
-        assert!(!marker.path().exists());
     });
 }
 
@@ -403,7 +380,7 @@ fn a_file_system_without_support_is_passed_over() {
         stage.tmpfs("/mnt/t");
         let root = stage.root_with(|table| as_disk(table, "/mnt/t"));
         let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
+        let system = system(&root, None, &marker);
         assert_eq!(order(&system), ["/mnt/t", "/mnt/a"]);
         let freeze = Freeze::default();
         assert_eq!(freeze.freeze(&system, None), Ok(1));
@@ -423,7 +400,7 @@ fn a_file_system_that_cannot_be_opened_is_named_and_nothing_is_frozen() {
         stage.new_mount("b.ext4", "/mnt/b");
         let root = stage.root_with(|table| table.replace(" /mnt/a ", " /mnt/gone ").replace(" /mnt/b ", " /mnt/off "));
         let (hook, marker) = (hook(stage), marker(stage));
-        let system = System { root: &root, hook: Some(&hook), marker: &marker };
+        let system = system(&root, Some(&hook), &marker);
         let freeze = Freeze::default();
         let error = freeze.freeze(&system, None).unwrap_err();
         let all =
@@ -455,7 +432,7 @@ fn a_mounted_file_stands_for_its_file_system_only_if_no_directory_can() {
         for (expected, next) in [(vec!["/mnt/z"], "/mnt/z"), (vec!["/mnt/hosts"], "/mnt/hosts"), (vec![], "/mnt/fifo")]
         {
             let root = stage.root();
-            let system = System { root: &root, hook: None, marker: &marker };
+            let system = system(&root, None, &marker);
             assert_eq!(order(&system), expected);
             let count = expected.len() as i64;
             assert_eq!(freeze.freeze(&system, None), Ok(count));
@@ -479,7 +456,7 @@ fn two_hundred_bind_mounts_are_one_file_system() {
         }
         let root = stage.root();
         let marker = marker(stage);
-        let system = System { root: &root, hook: None, marker: &marker };
+        let system = system(&root, None, &marker);
         let freeze = Freeze::default();
         for _ in 0..20 {
             assert_eq!(freeze.freeze(&system, None), Ok(1));

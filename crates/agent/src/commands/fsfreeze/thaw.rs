@@ -5,14 +5,13 @@ use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::GuestFsfreezeThaw;
 
 use crate::commands::{Context, Handler};
-use crate::state::freeze::System;
 
 impl Handler for GuestFsfreezeThaw {
     const WHILE_FROZEN: bool = true;
     const NEEDS: &'static str = "CAP_SYS_ADMIN";
 
     fn run(cx: Context<'_>, _: Empty) -> Result<i64> {
-        let thawed = cx.state.freeze.thaw(&System::of(cx.state));
+        let thawed = cx.state.freeze.thaw(&*cx.state.system);
         // Not earlier: the log may lie on a frozen file system.
         log::info!(target: "audit", "guest-fsthaw called");
         thawed

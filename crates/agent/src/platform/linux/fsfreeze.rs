@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
@@ -141,6 +144,82 @@ pub fn freeze(handle: &Handle) -> Result<bool, Errno> {
             Ok(()) => return Ok(true),
             Err(Errno::INTR) => {}
             Err(Errno::OPNOTSUPP | Errno::BUSY) => return Ok(false),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Why a file system is not frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreezeError {
+    /// The kernel said so.
+    Failed(Errno),
+    /// It did not come to an end in time, or it was given up.
+    TooLate,
+}
+
+/// How often somebody who waits looks whether to go on.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Does something that may hang on a thread of its own and waits for it, up to `limit` or until `give_up` says so. A
+/// result that comes later is given to `late`, on that thread.
+///
+/// # Errors
+/// [`FreezeError::TooLate`]; `late` will be called. Or there is no thread.
+pub fn within<T: Send + 'static>(
+    limit: Option<Duration>,
+    give_up: &dyn Fn() -> bool,
+    work: impl FnOnce() -> T + Send + 'static,
+    late: impl FnOnce(T) + Send + 'static,
+) -> Result<T, FreezeError> {
+    struct Meeting<T> {
+        result: Option<T>,
+        given_up: bool,
+    }
+    let meeting = Arc::new((Mutex::new(Meeting { result: None, given_up: false }), Condvar::new()));
+    let theirs = Arc::clone(&meeting);
+    let run = move || {
+        let result = work();
+        let mut meeting = theirs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if meeting.given_up {
+            drop(meeting);
+            late(result);
+        } else {
+            meeting.result = Some(result);
+            theirs.1.notify_one();
+        }
+    };
+    let started = thread::Builder::new().name("freeze".into()).stack_size(128 << 10).spawn(run);
+    let thread = started.map_err(|e| FreezeError::Failed(Errno::from_io_error(&e).unwrap_or(Errno::AGAIN)))?;
+    let since = Instant::now();
+    let mut state = meeting.0.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(result) = state.result.take() {
+            drop(state);
+            // It has nothing left to do; this way none is there when the process splits in two.
+            let _ = thread.join();
+            return Ok(result);
+        }
+        let left = limit.map_or(STEP, |limit| limit.saturating_sub(since.elapsed()).min(STEP));
+        if left.is_zero() || thread.is_finished() || give_up() {
+            state.given_up = true;
+            return Err(FreezeError::TooLate);
+        }
+        state = meeting.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+/// Whether a file system is frozen. Asks by freezing it for a moment, as the kernel has no other way to tell.
+///
+/// # Errors
+/// It cannot be told.
+pub fn is_frozen(handle: &Handle) -> Result<bool, Errno> {
+    loop {
+        match ffi::fifreeze(handle.as_fd()) {
+            Ok(()) => return thaw(handle).map(|_| false),
+            Err(Errno::INTR) => {}
+            Err(Errno::BUSY) => return Ok(true),
+            Err(Errno::OPNOTSUPP) => return Ok(false),
             Err(errno) => return Err(errno),
         }
     }

@@ -21,6 +21,7 @@ pub mod mountinfo;
 pub mod netlink;
 pub mod nvme;
 pub mod os_release;
+pub mod packets;
 pub mod passwd;
 pub mod root;
 pub mod route;

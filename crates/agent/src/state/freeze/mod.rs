@@ -7,28 +7,35 @@
 //! - A thaw that comes while a freeze is stuck in the kernel thaws what is frozen so far from its own thread. Where
 //!   the freeze was stuck because of that (an image on a frozen file system), it comes free; whatever it freezes
 //!   late is thawed at once.
+//! - A freeze that does not come to an end in time is given up, and undone when it does.
 //! - A hook that was run with `freeze` is run with `thaw`, whatever happened in between.
+//! - When the agent is gone, or the host does not come back, the [guardian](crate::guardian) does all that.
 //!
 //! Requests run on several threads, and a thread whose request was given up goes on working. So there is one
 //! operation at a time, and every wait for it has a limit. The lock is never held across a call that can block.
 
+pub mod hooks;
+mod settings;
+pub mod window;
 mod world;
 
 use std::mem;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use qga_proto::Error;
 use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::FsfreezeStatus;
 
-use crate::persist::FrozenMarker;
 use crate::platform::linux::errno::ErrnoText;
 use crate::platform::linux::fsfreeze::Handle;
 use crate::platform::linux::mountinfo;
 
-pub use world::{HookPhase, System, World};
+pub use hooks::HookPhase;
+pub use settings::Settings;
+pub use world::{System, World};
 
 /// How long requests wait for another one that is still working.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +71,14 @@ struct Inner {
     working: Option<Working>,
     /// Asks the freeze that is going on to stop and thaw.
     cancel: bool,
+    /// When a freeze that was asked to stop is to be given up, should it hang.
+    give_up: Option<Instant>,
     /// What we have frozen, in the order of freezing.
-    held: Vec<Handle>,
+    held: Vec<Arc<Handle>>,
+    /// The hooks that were run with `freeze` and not yet with `thaw`. None: nobody knows.
+    hooks: Option<Vec<PathBuf>>,
+    /// Why file systems were thawed before the host asked for it, until it does.
+    exceeded: Option<String>,
     /// A thaw is thawing what a freeze that does not end has frozen.
     helping: bool,
     /// An earlier process of this agent has frozen we do not know what.
@@ -105,6 +118,7 @@ impl Drop for Turn<'_> {
         let mut inner = self.0.lock();
         inner.working = None;
         inner.cancel = false;
+        inner.give_up = None;
         self.0.changed.notify_all();
     }
 }
@@ -127,15 +141,19 @@ impl Freeze {
         self.frozen.store(true, Ordering::SeqCst);
     }
 
-    /// Looks at the marker of an earlier process, at start: one of this boot is believed, one that came with the disk
-    /// from another boot means nothing and is removed.
-    pub fn on_start(&self, marker: &FrozenMarker) {
-        if marker.is_current() {
-            self.adopt();
-        } else if marker.path().symlink_metadata().is_ok() {
-            log::warn!("{} is of another boot and means nothing; it is removed", marker.path().display());
-            marker.clear();
-        }
+    /// Takes over what an earlier process of the agent has frozen, in this order, and the hooks that it ran, if they are
+    /// known. To be called at start.
+    pub fn take_over(&self, handles: Vec<Handle>, hooks: Option<Vec<PathBuf>>) {
+        let mut inner = self.lock();
+        inner.held = handles.into_iter().map(Arc::new).collect();
+        inner.hooks = hooks;
+        drop(inner);
+        self.frozen.store(true, Ordering::SeqCst);
+    }
+
+    /// The next thaw answers an error with this text: the snapshot is not what the host thinks.
+    pub(crate) fn set_exceeded(&self, text: String) {
+        self.lock().exceeded = Some(text);
     }
 
     /// What `guest-fsfreeze-status` answers. It waits a little for an operation that is going on, so that it does
@@ -152,8 +170,8 @@ impl Freeze {
     /// none, nothing is left behind.
     ///
     /// # Errors
-    /// The hook's, or `failed to open MOUNTPOINT: <errno>`, `failed to freeze MOUNTPOINT: <errno>`: everything is
-    /// thawed again, and the hook has been run with `thaw`.
+    /// The guardian's, a hook's, or `failed to open MOUNTPOINT: <errno>`, `failed to freeze MOUNTPOINT: <errno>`:
+    /// everything is thawed again, and the hooks have been run with `thaw`.
     pub fn freeze(&self, world: &dyn World, only: Option<&[String]>) -> Result<i64> {
         let turn = self.begin(Operation::Freeze, self.patience.status)?;
         if self.is_frozen() {
@@ -161,25 +179,32 @@ impl Freeze {
             let text = "Command guest-fsfreeze-freeze has been disabled: the command is not allowed";
             return Err(Error::not_found(text));
         }
-        let frozen = self.freeze_all(world, only);
+        {
+            let mut inner = self.lock();
+            inner.exceeded = None;
+            inner.hooks = Some(Vec::new());
+        }
+        let frozen = world.guard().and_then(|()| self.freeze_all(world, only));
         // Not frozen, or not frozen any more: what was told to get ready for a snapshot is told that it is over.
         if !self.is_frozen() {
-            if let Err(e) = world.hook(HookPhase::Thaw) {
+            if let Err(e) = self.thaw_hooks(world) {
                 log::warn!("{e}");
             }
+            world.release();
         }
         drop(turn);
         frozen
     }
 
     /// Thaws what [`freeze`](Self::freeze) froze and returns how many file systems that were. After
-    /// [`adopt`](Self::adopt) it thaws every file system that is frozen. The hook is run in any case. A freeze that is
+    /// [`adopt`](Self::adopt) it thaws every file system that is frozen. The hooks are run in any case. A freeze that is
     /// still going on is called off.
     ///
     /// # Errors
     /// - `failed to thaw MOUNTPOINT: <errno>`: those are still frozen, and so is the state.
     /// - No mount table after [`adopt`](Self::adopt): the state is as before.
-    /// - The hook's: everything is thawed all the same.
+    /// - A hook's: everything is thawed all the same.
+    /// - It was all thawed before, by the guardian. That is said once.
     /// - A freeze does not end: what it had frozen is thawed, and the rest will be when it ends.
     pub fn thaw(&self, world: &dyn World) -> Result<i64> {
         let (turn, early) = self.begin_thaw(world)?;
@@ -187,12 +212,30 @@ impl Freeze {
     }
 
     fn finish_thaw(&self, world: &dyn World, turn: Turn<'_>, early: i64) -> Result<i64> {
-        let thawed = self.thaw_all(world);
-        let hook = world.hook(HookPhase::Thaw);
+        let exceeded = self.lock().exceeded.take();
+        if let Some(text) = exceeded.filter(|_| !self.is_frozen()) {
+            return Err(Error::generic(text));
+        }
+        let thawed = self.undo_all(world);
         drop(turn);
-        let count = thawed? + early;
-        hook?;
-        Ok(count)
+        Ok(thawed? + early)
+    }
+
+    /// Thaws, runs the hooks with `thaw` and lets the guardian go.
+    fn undo_all(&self, world: &dyn World) -> Result<i64> {
+        let thawed = self.thaw_all(world);
+        let hooks = self.thaw_hooks(world);
+        if !self.is_frozen() {
+            world.release();
+        }
+        let count = thawed?;
+        hooks.map(|()| count)
+    }
+
+    /// Those that were run with `freeze`; all of them when that is not known.
+    fn thaw_hooks(&self, world: &dyn World) -> Result<()> {
+        let known = self.lock().hooks.take();
+        world.hook(HookPhase::Thaw, &mut known.unwrap_or_else(|| world.hooks()))
     }
 
     /// What has to be done before the agent ends: thaws if anything is or is being frozen, else does nothing. Runs
@@ -207,30 +250,19 @@ impl Freeze {
     }
 
     fn freeze_all(&self, world: &dyn World, only: Option<&[String]>) -> Result<i64> {
-        world.hook(HookPhase::Freeze)?;
-        let handles = world.open(only)?;
+        let mut ran = Vec::new();
+        let told = world.hook(HookPhase::Freeze, &mut ran);
+        self.lock().hooks = Some(ran);
+        told?;
+        let handles: Vec<Arc<Handle>> = world.open(only)?.into_iter().map(Arc::new).collect();
         if handles.is_empty() || self.lock().cancel {
             return self.outcome();
         }
-        // From here on the host must thaw, or somebody else must: the place of a guardian.
         self.frozen.store(true, Ordering::SeqCst);
-        world.arm(&handles);
-        let mut failed = None;
-        for handle in handles {
-            match world.freeze(&handle) {
-                Ok(true) => self.lock().held.push(handle),
-                Ok(false) => {}
-                Err(errno) => {
-                    let point = mountinfo::text(handle.point());
-                    failed = Some(Error::generic(format!("failed to freeze {point}: {}", errno.errno_text())));
-                    break;
-                }
-            }
-            if self.lock().cancel {
-                break;
-            }
-        }
-        let outcome = failed.map_or_else(|| self.outcome(), Err);
+        let frozen = world.arm(&handles).and_then(|()| self.freeze_each(world, handles));
+        let outcome = frozen.and_then(|()| self.outcome());
+        // A guardian that has thawed in the meantime must not stay unnoticed.
+        let outcome = if matches!(outcome, Ok(1..)) { world.check().and(outcome) } else { outcome };
         if !matches!(outcome, Ok(1..)) {
             if let Err(still) = self.thaw_all(world) {
                 let desc = outcome.err().map_or(String::new(), |e| format!("{e}; "));
@@ -238,6 +270,19 @@ impl Freeze {
             }
         }
         outcome
+    }
+
+    fn freeze_each(&self, world: &dyn World, handles: Vec<Arc<Handle>>) -> Result<()> {
+        let give_up = || self.lock().give_up.is_some_and(|at| Instant::now() >= at);
+        for handle in handles {
+            if world.freeze(&handle, &give_up)? {
+                self.lock().held.push(handle);
+            }
+            if self.lock().cancel {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// How many are frozen, unless the freeze was called off.
@@ -312,7 +357,11 @@ impl Freeze {
                     // What is left is still held: whoever has the next turn meets it.
                     Err(e) => log::warn!("{e}"),
                 }
-                self.lock().helping = false;
+                let mut inner = self.lock();
+                inner.helping = false;
+                // It may have been stuck for what was just thawed.
+                inner.give_up = Some(Instant::now() + self.patience.grace);
+                drop(inner);
                 self.changed.notify_all();
             }
         }

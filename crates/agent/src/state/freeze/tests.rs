@@ -12,9 +12,13 @@ use crate::platform::linux::mountinfo::Device;
 #[derive(Default)]
 struct Script {
     seen: Mutex<Vec<String>>,
-    freeze: HashMap<&'static str, io::Result<bool>>,
+    freeze: HashMap<&'static str, std::result::Result<bool, Errno>>,
     thaw: Mutex<HashMap<&'static str, io::Result<bool>>>,
     open: Option<Error>,
+    guard: Option<Error>,
+    arm: Option<Error>,
+    /// What the guardian has to say when all is frozen.
+    check: Option<Error>,
     freeze_hook: Option<Error>,
     thaw_hook: Option<Error>,
     adopted: Option<Error>,
@@ -57,7 +61,11 @@ impl World for Script {
         Ok(POINTS.iter().copied().filter(|point| meant(point)).map(handle).collect())
     }
 
-    fn freeze(&self, handle: &Handle) -> io::Result<bool> {
+    fn guard(&self) -> Result<()> {
+        self.guard.clone().map_or(Ok(()), Err)
+    }
+
+    fn freeze(&self, handle: &Arc<Handle>, _: &dyn Fn() -> bool) -> Result<bool> {
         let point = handle.point().to_str().unwrap();
         self.note(format!("freeze {point}"));
         if let Some((at, begun, end)) = &self.stuck {
@@ -66,7 +74,12 @@ impl World for Script {
                 end.lock().unwrap().recv().unwrap();
             }
         }
-        self.freeze.get(point).copied().unwrap_or(Ok(true))
+        let frozen = self.freeze.get(point).copied().unwrap_or(Ok(true));
+        frozen.map_err(|errno| Error::generic(format!("failed to freeze {point}: {}", errno.errno_text())))
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check.clone().map_or(Ok(()), Err)
     }
 
     fn thaw(&self, handle: &Handle) -> io::Result<bool> {
@@ -80,23 +93,34 @@ impl World for Script {
         self.adopted.clone().map_or(Ok(3), Err)
     }
 
-    fn hook(&self, phase: HookPhase) -> Result<()> {
+    fn hooks(&self) -> Vec<PathBuf> {
+        vec!["/hook".into()]
+    }
+
+    fn hook(&self, phase: HookPhase, ran: &mut Vec<PathBuf>) -> Result<()> {
         let (name, result) = match phase {
-            HookPhase::Freeze => ("freeze", &self.freeze_hook),
+            HookPhase::Freeze => {
+                ran.push("/hook".into());
+                ("freeze", &self.freeze_hook)
+            }
+            HookPhase::Thaw if ran.is_empty() => return Ok(()),
             HookPhase::Thaw => ("thaw", &self.thaw_hook),
         };
         self.note(format!("hook {name}"));
         result.clone().map_or(Ok(()), Err)
     }
 
-    fn arm(&self, handles: &[Handle]) {
+    fn arm(&self, handles: &[Arc<Handle>]) -> Result<()> {
         assert!(!handles.is_empty());
         self.note("arm".into());
+        self.arm.clone().map_or(Ok(()), Err)
     }
 
     fn disarm(&self) {
         self.note("disarm".into());
     }
+
+    fn release(&self) {}
 }
 
 fn text<T: std::fmt::Debug>(result: Result<T>) -> String {
@@ -251,6 +275,57 @@ fn without_a_mount_table_an_adopted_freeze_stays() {
 }
 
 #[test]
+fn without_a_guardian_no_hook_is_run_and_nothing_is_opened() {
+    let world = Script { guard: Some(Error::generic("no guardian")), ..Script::default() };
+    let freeze = Freeze::default();
+    assert_eq!(text(freeze.freeze(&world, None)), "no guardian");
+    assert_eq!(world.take(), "");
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+}
+
+#[test]
+fn a_guardian_that_is_lost_before_the_first_freeze_leaves_nothing_frozen() {
+    let world = Script { arm: Some(Error::generic("gone")), ..Script::default() };
+    let freeze = Freeze::default();
+    assert_eq!(text(freeze.freeze(&world, None)), "gone");
+    assert_eq!(world.take(), "hook freeze, open, arm, disarm, hook thaw");
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+}
+
+#[test]
+fn what_the_guardian_thawed_in_the_middle_of_a_freeze_is_no_success() {
+    let world = Script { check: Some(Error::generic("too long")), ..Script::default() };
+    let freeze = Freeze::default();
+    assert_eq!(text(freeze.freeze(&world, None)), "too long");
+    assert!(world.take().ends_with("freeze /a, thaw /a, thaw /b, thaw /c, thaw /d, disarm, hook thaw"));
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+}
+
+#[test]
+fn a_window_that_was_exceeded_is_told_to_the_next_thaw_and_forgotten_by_the_next_freeze() {
+    let (freeze, world) = (Freeze::default(), Script::default());
+    freeze.set_exceeded("too late".into());
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+    assert_eq!(text(freeze.thaw(&world)), "too late");
+    assert_eq!(world.take(), "", "the hooks have had their thaw");
+    assert_eq!(freeze.thaw(&world), Ok(0));
+    freeze.set_exceeded("too late".into());
+    assert_eq!(freeze.freeze(&world, None), Ok(4));
+    assert_eq!(freeze.thaw(&world), Ok(4));
+}
+
+#[test]
+fn what_was_taken_over_is_thawed_in_reverse_with_just_the_hooks_that_ran() {
+    let (freeze, world) = (Freeze::default(), Script::default());
+    let handles = world.open(None).unwrap();
+    world.take();
+    freeze.take_over(handles, Some(vec![]));
+    assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
+    assert_eq!(freeze.thaw(&world), Ok(4));
+    assert_eq!(world.take(), "thaw /a, thaw /b, thaw /c, thaw /d, disarm");
+}
+
+#[test]
 fn the_end_of_the_agent_thaws_only_what_is_frozen() {
     let (freeze, world) = (Freeze::default(), Script::default());
     freeze.freeze(&world, None).unwrap();
@@ -349,8 +424,14 @@ fn a_freeze_that_was_stuck_on_another_comes_free_by_the_thaw_itself() {
         fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
             self.0.open(only)
         }
-        fn freeze(&self, handle: &Handle) -> io::Result<bool> {
-            self.0.freeze(handle)
+        fn guard(&self) -> Result<()> {
+            self.0.guard()
+        }
+        fn freeze(&self, handle: &Arc<Handle>, give_up: &dyn Fn() -> bool) -> Result<bool> {
+            self.0.freeze(handle, give_up)
+        }
+        fn check(&self) -> Result<()> {
+            self.0.check()
         }
         fn thaw(&self, handle: &Handle) -> io::Result<bool> {
             if handle.point().ends_with("c") {
@@ -361,14 +442,20 @@ fn a_freeze_that_was_stuck_on_another_comes_free_by_the_thaw_itself() {
         fn thaw_adopted(&self) -> Result<i64> {
             self.0.thaw_adopted()
         }
-        fn hook(&self, phase: HookPhase) -> Result<()> {
-            self.0.hook(phase)
+        fn hooks(&self) -> Vec<PathBuf> {
+            self.0.hooks()
         }
-        fn arm(&self, handles: &[Handle]) {
-            self.0.arm(handles);
+        fn hook(&self, phase: HookPhase, ran: &mut Vec<PathBuf>) -> Result<()> {
+            self.0.hook(phase, ran)
+        }
+        fn arm(&self, handles: &[Arc<Handle>]) -> Result<()> {
+            self.0.arm(handles)
         }
         fn disarm(&self) {
             self.0.disarm();
+        }
+        fn release(&self) {
+            self.0.release();
         }
     }
     let freeze = Freeze::with_patience(Patience { grace: Duration::ZERO, ..Patience::default() });

@@ -1,87 +1,208 @@
 //! What a freeze does to the world outside of the agent's memory.
 
-use std::path::Path;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use qga_proto::Error;
 use qga_proto::error::Result;
 use rustix::io;
 
+use super::hooks::{self, HookPhase};
+use super::settings::Settings;
+use crate::guardian::{self, Client};
 use crate::persist::FrozenMarker;
-use crate::platform::linux::child;
 use crate::platform::linux::errno::ErrnoText;
-use crate::platform::linux::fsfreeze::{self, Handle, OpenError};
+use crate::platform::linux::fsfreeze::{self, FreezeError, Handle, OpenError};
 use crate::platform::linux::fsorder;
 use crate::platform::linux::mountinfo::{self, Device, FileSystem, Table};
 use crate::platform::linux::root::Root;
-use crate::state::State;
 
-/// How long a hook may run.
-const HOOK_DEADLINE: Duration = Duration::from_secs(60);
-
-/// What the hook is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HookPhase {
-    /// File systems are about to be frozen.
-    Freeze,
-    /// They are thawed, or were not frozen after all.
-    Thaw,
-}
-
-impl HookPhase {
-    fn name(self) -> &'static str {
-        match self {
-            HookPhase::Freeze => "freeze",
-            HookPhase::Thaw => "thaw",
-        }
-    }
-}
+/// How long asking after the state of one file system may take.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
 
 /// The effects of freezing. [`System`] has them on this machine; tests have others.
 pub trait World {
+    /// Starts somebody who undoes everything should we not be able to. Called before anything else.
+    fn guard(&self) -> Result<()>;
+    /// Tells the administrator's programs: `freeze` to all of them, adding each to `ran`, `thaw` to those in `ran`.
+    fn hook(&self, phase: HookPhase, ran: &mut Vec<PathBuf>) -> Result<()>;
+    /// The administrator's programs that would be told now.
+    fn hooks(&self) -> Vec<PathBuf>;
     /// Opens all file systems, or those with a mount point in `only`, in the order of freezing.
     fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>>;
-    /// Freezes one; false where that is not possible and does not matter.
-    fn freeze(&self, handle: &Handle) -> io::Result<bool>;
+    /// Called once, right before the first of these is frozen.
+    fn arm(&self, handles: &[Arc<Handle>]) -> Result<()>;
+    /// Freezes one; false where that is not possible and does not matter. `give_up` says that nobody wants it any
+    /// more. The error is for people.
+    fn freeze(&self, handle: &Arc<Handle>, give_up: &dyn Fn() -> bool) -> Result<bool>;
+    /// Whether what is frozen is still under guard, when all are.
+    fn check(&self) -> Result<()>;
     /// Thaws one; false where it was not frozen.
     fn thaw(&self, handle: &Handle) -> io::Result<bool>;
     /// Thaws whatever an earlier process of the agent may have frozen, and returns how many of them were.
     fn thaw_adopted(&self) -> Result<i64>;
-    /// Tells the administrator's programs.
-    fn hook(&self, phase: HookPhase) -> Result<()>;
-    /// Called once, right before the first of these is frozen.
-    fn arm(&self, handles: &[Handle]);
     /// Called once, right after the last one is thawed.
     fn disarm(&self);
+    /// Called when everything is undone, the hooks as well.
+    fn release(&self);
 }
 
 /// This machine.
-#[derive(Debug, Clone, Copy)]
-pub struct System<'a> {
-    /// Where the system's files are.
-    pub root: &'a Root,
-    /// The administrator's program, if one is configured.
-    pub hook: Option<&'a Path>,
+#[derive(Debug)]
+pub struct System {
+    root: Root,
+    settings: Settings,
     /// What tells a later process of the agent that this one left file systems frozen.
-    pub marker: &'a FrozenMarker,
+    marker: FrozenMarker,
+    guard: Mutex<Option<Arc<Client>>>,
+    /// File systems whose freeze was given up and has not come to an end.
+    late: Arc<Mutex<Vec<Device>>>,
+    /// Lines for the log, which is silent while file systems are frozen.
+    notes: Mutex<Vec<String>>,
 }
 
-impl<'a> System<'a> {
-    /// As the agent is configured.
-    pub fn of(state: &'a State) -> Self {
-        System { root: &state.root, hook: state.config.fsfreeze_hook.as_deref(), marker: &state.persist.frozen }
+impl System {
+    /// With nothing frozen.
+    pub fn new(root: Root, settings: Settings, marker: FrozenMarker) -> Self {
+        System { root, settings, marker, guard: Mutex::default(), late: Arc::default(), notes: Mutex::default() }
+    }
+
+    /// What tells a later process.
+    pub fn marker(&self) -> &FrozenMarker {
+        &self.marker
+    }
+
+    /// How long file systems may stay frozen.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.settings.timeout
+    }
+
+    /// The guardian at work.
+    pub fn guardian(&self) -> Option<Arc<Client>> {
+        lock(&self.guard).clone()
+    }
+
+    /// Goes on with the guardian of an agent that is gone.
+    pub fn set_guardian(&self, client: Client) -> Arc<Client> {
+        let client = Arc::new(client);
+        *lock(&self.guard) = Some(Arc::clone(&client));
+        client
+    }
+
+    /// Whether the kernel says that none of the file systems is frozen that the marker names. Asks those first that
+    /// others lie on: one that lies on a frozen one would not answer.
+    pub fn is_marker_stale(&self) -> bool {
+        let named = self.marker.devices();
+        let Ok(table) = Table::read(&self.root) else { return false };
+        let systems = table.file_systems(&self.root);
+        let outer_first = fsorder::inner_first(&self.root, &table, &systems).into_iter().rev();
+        for system in outer_first.filter_map(|i| systems.get(i)) {
+            if !named.contains(&(system.device.major, system.device.minor)) {
+                continue;
+            }
+            let Ok(handle) = fsfreeze::open(&self.root, &table, system) else { continue };
+            let answer = fsfreeze::within(Some(ASK_LIMIT), &|| false, move || fsfreeze::is_frozen(&handle), |_| ());
+            if answer != Ok(Ok(false)) {
+                return false;
+            }
+        }
+        // A marker that names none says nothing that could be asked after.
+        !named.is_empty()
+    }
+
+    /// Puts a new guardian before what the marker names, of which it is known that it may be frozen. Gives it in the order
+    /// of freezing; nothing where the marker names nothing.
+    ///
+    /// # Errors
+    /// There is no guardian; then there is none.
+    pub(super) fn guard_named(&self) -> Result<Vec<Handle>> {
+        let named = self.marker.devices();
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let table = Table::read(&self.root)?;
+        let systems = table.file_systems(&self.root);
+        let order = fsorder::inner_first(&self.root, &table, &systems);
+        let found = order.into_iter().filter_map(|i| systems.get(i));
+        let found = found.filter(|system| named.contains(&(system.device.major, system.device.minor)));
+        let handles: Vec<Handle> = found.filter_map(|system| fsfreeze::open(&self.root, &table, system).ok()).collect();
+        self.guard()?;
+        let guardian = self.guard_or_fail()?;
+        self.marker.set_guarded(&named, guardian.name());
+        let handed = guardian.arm(&handles, self.settings.timeout).map(|()| {
+            handles.iter().for_each(|handle| guardian.frozen(handle.device()));
+            handles
+        });
+        if handed.is_err() {
+            self.release();
+        }
+        handed
+    }
+
+    fn note(&self, text: String) {
+        lock(&self.notes).push(text);
+    }
+
+    fn guard_or_fail(&self) -> Result<Arc<Client>> {
+        self.guardian().ok_or_else(|| Error::generic("the freeze has no guardian"))
     }
 }
 
-impl World for System<'_> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World for System {
+    fn guard(&self) -> Result<()> {
+        let client = Client::start(&guardian::client::Start {
+            program: &self.settings.guardian,
+            statedir: &self.settings.statedir,
+            hook_limit: self.settings.hooks.limits.each,
+            hooks_limit: self.settings.hooks.limits.all,
+        })?;
+        self.set_guardian(client);
+        Ok(())
+    }
+
+    fn hooks(&self) -> Vec<PathBuf> {
+        self.settings.hooks.list()
+    }
+
+    fn hook(&self, phase: HookPhase, ran: &mut Vec<PathBuf>) -> Result<()> {
+        let guardian = self.guardian();
+        match phase {
+            HookPhase::Freeze => self.settings.hooks.freeze(
+                |hook| {
+                    if let Some(guardian) = &guardian {
+                        guardian.hook(hook)?;
+                    }
+                    ran.push(hook.to_owned());
+                    Ok(())
+                },
+                |said| self.note(said),
+            ),
+            HookPhase::Thaw => hooks::thaw(ran, self.settings.hooks.limits, |hook| {
+                if let Some(guardian) = &guardian {
+                    guardian.hook_done(hook);
+                }
+            }),
+        }
+    }
+
     fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
-        let table = Table::read(self.root)?;
-        let systems = table.file_systems(self.root);
+        let table = Table::read(&self.root)?;
+        let systems = table.file_systems(&self.root);
         let mut handles = Vec::with_capacity(systems.len());
         let mut failed = Vec::new();
-        for i in fsorder::inner_first(self.root, &table, &systems) {
+        for i in fsorder::inner_first(&self.root, &table, &systems) {
             let Some(system) = systems.get(i).filter(|system| is_meant(system, only)) else { continue };
-            match fsfreeze::open(self.root, &table, system) {
+            if self.settings.excludes(system) {
+                log::info!("the file system at {} is not frozen: excluded", mountinfo::text(system.point()));
+                continue;
+            }
+            match fsfreeze::open(&self.root, &table, system) {
                 Ok(handle) => handles.push(handle),
                 Err(OpenError::Unreachable) => {
                     let point = mountinfo::text(system.point());
@@ -95,29 +216,107 @@ impl World for System<'_> {
                 }
             }
         }
+        if self.settings.best_effort {
+            for complaint in mem::take(&mut failed) {
+                log::warn!("a file system is not frozen: {complaint}");
+            }
+        }
         // All of them in one go, so that not every backup brings up the next one.
         if failed.is_empty() { Ok(handles) } else { Err(Error::generic(failed.join("; "))) }
     }
 
-    fn freeze(&self, handle: &Handle) -> io::Result<bool> {
-        fsfreeze::freeze(handle)
+    fn arm(&self, handles: &[Arc<Handle>]) -> Result<()> {
+        let guardian = self.guard_or_fail()?;
+        let devices: Vec<(u32, u32)> = handles.iter().map(|h| (h.device().major, h.device().minor)).collect();
+        self.marker.set_guarded(&devices, guardian.name());
+        // The log may lie on what is about to be frozen: a line would block the thread that writes it.
+        crate::log::mute();
+        guardian.arm(handles, self.settings.timeout)
+    }
+
+    fn freeze(&self, handle: &Arc<Handle>, give_up: &dyn Fn() -> bool) -> Result<bool> {
+        let guardian = self.guard_or_fail()?;
+        let (point, device) = (mountinfo::text(handle.point()), handle.device());
+        if lock(&self.late).contains(&device) {
+            return Err(Error::generic(format!("failed to freeze {point}: an earlier attempt has not come to an end")));
+        }
+        guardian.freezing(device)?;
+        let work = {
+            let handle = Arc::clone(handle);
+            move || fsfreeze::freeze(&handle)
+        };
+        let late = {
+            let (handle, guardian, late) = (Arc::clone(handle), Arc::clone(&guardian), Arc::clone(&self.late));
+            move |result: io::Result<bool>| {
+                if result == Ok(true) {
+                    if let Err(errno) = fsfreeze::thaw(&handle) {
+                        log::error!("failed to thaw {}: {}", mountinfo::text(handle.point()), errno.errno_text());
+                    }
+                }
+                guardian.not_frozen(device);
+                lock(&late).retain(|known| *known != device);
+                guardian.late_is_over();
+            }
+        };
+        // Before, as it may be over before we are told that it is late.
+        guardian.expect_late();
+        lock(&self.late).push(device);
+        let result = fsfreeze::within(self.settings.limit, give_up, work, late);
+        if result != Err(FreezeError::TooLate) {
+            lock(&self.late).retain(|known| *known != device);
+            guardian.late_is_over();
+        }
+        match result {
+            Ok(Ok(true)) => {
+                guardian.frozen(device);
+                Ok(true)
+            }
+            Ok(Ok(false)) => {
+                guardian.not_frozen(device);
+                Ok(false)
+            }
+            Ok(Err(errno)) | Err(FreezeError::Failed(errno)) => {
+                guardian.not_frozen(device);
+                let text = format!("failed to freeze {point}: {}", errno.errno_text());
+                if self.settings.best_effort {
+                    self.note(format!("a file system is not frozen: {text}"));
+                    return Ok(false);
+                }
+                Err(Error::generic(text))
+            }
+            Err(FreezeError::TooLate) => Err(Error::generic(match self.settings.limit {
+                Some(limit) if !give_up() => format!(
+                    "failed to freeze {point}: it is not done after {} seconds; it is thawed as soon as it is",
+                    limit.as_secs_f64()
+                ),
+                _ => format!("failed to freeze {point}: it was given up; it is thawed as soon as it is frozen"),
+            })),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.guard_or_fail()?.check()
     }
 
     fn thaw(&self, handle: &Handle) -> io::Result<bool> {
-        fsfreeze::thaw(handle)
+        let thawed = fsfreeze::thaw(handle)?;
+        if let Some(guardian) = self.guardian() {
+            guardian.not_frozen(handle.device());
+        }
+        Ok(thawed)
     }
 
     fn thaw_adopted(&self) -> Result<i64> {
-        let table = Table::read(self.root)?;
-        let systems = table.file_systems(self.root);
+        let table = Table::read(&self.root)?;
+        let systems = table.file_systems(&self.root);
         // The C agent's marker names none.
         let named = self.marker.devices();
         let is_named = |device: Device| named.is_empty() || named.contains(&(device.major, device.minor));
         let mut count = 0;
-        for i in fsorder::inner_first(self.root, &table, &systems).into_iter().rev() {
+        for i in fsorder::inner_first(&self.root, &table, &systems).into_iter().rev() {
             let Some(system) = systems.get(i).filter(|system| is_named(system.device)) else { continue };
             // What cannot be opened now could not be opened for freezing either.
-            let Ok(handle) = fsfreeze::open(self.root, &table, system) else { continue };
+            let Ok(handle) = fsfreeze::open(&self.root, &table, system) else { continue };
             match fsfreeze::thaw_fully(&handle) {
                 Ok(frozen) => count += i64::from(frozen),
                 Err(errno) => {
@@ -129,30 +328,19 @@ impl World for System<'_> {
         Ok(count)
     }
 
-    fn hook(&self, phase: HookPhase) -> Result<()> {
-        let Some(program) = self.hook else { return Ok(()) };
-        let phase = phase.name();
-        log::info!(target: "audit", "executing fsfreeze hook with arg '{phase}'");
-        child::Command {
-            program,
-            args: &[phase.as_ref()],
-            input: None,
-            deadline: HOOK_DEADLINE,
-            action: "execute fsfreeze hook",
-        }
-        .run()
-    }
-
-    fn arm(&self, handles: &[Handle]) {
-        let devices: Vec<(u32, u32)> = handles.iter().map(|h| (h.device().major, h.device().minor)).collect();
-        self.marker.set_for(&devices);
-        // The log may lie on what is about to be frozen: a line would block the thread that writes it.
-        crate::log::mute();
-    }
-
     fn disarm(&self) {
         crate::log::unmute();
         self.marker.clear();
+    }
+
+    fn release(&self) {
+        for note in mem::take(&mut *lock(&self.notes)) {
+            log::info!(target: "audit", "{note}");
+        }
+        let guardian = lock(&self.guard).take();
+        if let Some(guardian) = guardian {
+            guardian.release();
+        }
     }
 }
 

@@ -57,3 +57,22 @@ fn the_first_failure_is_told_when_nothing_can_be_opened() {
     assert_eq!(guest.open(&["/gone", "/lost"], guest.id), Err(failed));
     assert_eq!(guest.open(&["/gone", "/a"], guest.id), Ok("/a".into()));
 }
+
+#[test]
+fn what_ends_in_time_is_answered_and_what_does_not_is_given_up_and_heard_of_later() {
+    let (tell, heard) = std::sync::mpsc::channel();
+    let never = |_: &str| panic!("it was in time");
+    assert_eq!(within(None, &|| false, || "done", never), Ok("done"));
+    assert_eq!(within(Some(Duration::from_secs(60)), &|| false, || "done", never), Ok("done"));
+
+    for (limit, give_up) in [(Some(Duration::from_millis(20)), false), (None, true)] {
+        let (end, wait) = std::sync::mpsc::channel::<()>();
+        let tell = tell.clone();
+        let work = move || wait.recv().is_ok();
+        let given_up = within(limit, &move || give_up, work, move |result| tell.send(result).unwrap());
+        assert_eq!(given_up, Err(FreezeError::TooLate));
+        assert!(heard.try_recv().is_err(), "it has not ended");
+        end.send(()).unwrap();
+        assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true));
+    }
+}

@@ -1,0 +1,154 @@
+//! Frozen file systems whose agent or host does not come back.
+
+use std::time::Duration;
+
+use qga_testkit::wait;
+use serde_json::json;
+use vm_tests::Machine;
+
+use crate::Guest;
+
+/// Both file systems of the machine.
+const FILE_SYSTEMS: u64 = 2;
+
+/// The agent's own line, as `start-agent` has it.
+const LINE: &str = "-m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 --retry-path";
+
+/// Ends the agent of the machine and starts one with other options. QEMU lets in one host at a time, and nobody is
+/// connected now.
+fn restart(machine: &mut Machine, options: &str) {
+    machine.shell.run("kill $(cat /run/qga/pid); while [ -d /proc/$(cat /run/qga/pid) ]; do usleep 50000; done");
+    machine.shell.run(&format!("start-agent qga {LINE} {options}"));
+}
+
+/// Has a program in the guest write to both, which waits while they are frozen.
+fn write_late(machine: &mut Machine) {
+    machine.shell.run("rm -f /run/late-*");
+    for name in ["ext4", "xfs"] {
+        machine.shell.run(&format!("(echo late >/mnt/{name}/late; touch /run/late-{name}) >/dev/null 2>&1 &"));
+    }
+}
+
+fn wait_written(machine: &mut Machine) {
+    wait::until("the writes that waited", Duration::from_secs(60), || {
+        machine.shell.succeeds("[ -e /run/late-ext4 ] && [ -e /run/late-xfs ]").then_some(())
+    });
+    machine.shell.run("rm -f /run/late-* /mnt/ext4/late /mnt/xfs/late");
+}
+
+fn wait_no_guardian(machine: &mut Machine) {
+    wait::until("the end of the guardian", Duration::from_secs(30), || {
+        machine.shell.succeeds("! grep -q guardian /proc/[0-9]*/comm").then_some(())
+    });
+}
+
+pub(crate) fn an_agent_killed_while_frozen_and_not_started_again_leaves_nothing_frozen(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    let mut agent = machine.agent();
+    assert_eq!(agent.call("guest-fsfreeze-freeze", json!({})), Ok(json!(FILE_SYSTEMS)));
+    write_late(machine);
+    assert!(machine.shell.succeeds("grep -q guardian /proc/[0-9]*/comm"));
+    machine.shell.run("kill -9 $(cat /run/qga/pid); while [ -d /proc/$(cat /run/qga/pid) ]; do usleep 50000; done");
+    assert!(!machine.shell.succeeds("[ -e /run/late-ext4 ] || [ -e /run/late-xfs ]"), "another agent may come");
+    wait_written(machine);
+    wait_no_guardian(machine);
+    drop(agent);
+
+    machine.shell.run("start-agent");
+    let mut agent = machine.agent();
+    assert_eq!(agent.call("guest-fsfreeze-status", json!({})), Ok(json!("thawed")));
+    let error = agent.call("guest-fsfreeze-thaw", json!({})).unwrap_err();
+    assert_eq!(error.desc, "the agent ended while file systems were frozen, and they were thawed then");
+    assert_eq!(agent.call("guest-fsfreeze-freeze", json!({})), Ok(json!(FILE_SYSTEMS)));
+    assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})), Ok(json!(FILE_SYSTEMS)));
+}
+
+pub(crate) fn a_host_that_does_not_come_back_in_time_finds_all_thawed(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    restart(machine, "-l /run/qga/log --fsfreeze-timeout 3");
+    let mut agent = machine.agent();
+    assert_eq!(agent.call("guest-fsfreeze-freeze", json!({})), Ok(json!(FILE_SYSTEMS)));
+    write_late(machine);
+    wait_written(machine);
+    wait_no_guardian(machine);
+    assert_eq!(agent.call("guest-fsfreeze-status", json!({})), Ok(json!("thawed")));
+    // All commands are back, and the log says what happened.
+    let text = "file systems were thawed before this request, after 3 s: no freeze may last longer";
+    assert!(machine.shell.succeeds(&format!("grep -q '{text}' /run/qga/log")));
+    let handle = agent.call("guest-file-open", json!({ "path": "/run/qga/log" })).unwrap();
+    agent.call("guest-file-close", json!({ "handle": handle })).unwrap();
+    assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})).unwrap_err().desc, text);
+    assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})), Ok(json!(0)));
+    drop(agent);
+    restart(machine, "-l /run/qga/log");
+    machine.agent();
+}
+
+pub(crate) fn an_agent_told_to_end_while_frozen_thaws_runs_the_hooks_and_exits_with_0(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    machine.shell.run(
+        "printf '#!/bin/sh\\necho hook $1 >>/run/hooks\\n' >/run/hook; chmod 755 /run/hook; rm -f /run/hooks\n\
+         mkdir -p /run/hook.d; printf '#!/bin/sh\\necho dir $1 >>/run/hooks\\n' >/run/hook.d/10; chmod 755 /run/hook.d/10",
+    );
+    for signal in ["TERM", "INT"] {
+        machine.shell.run("kill $(cat /run/qga/pid); while [ -d /proc/$(cat /run/qga/pid) ]; do usleep 50000; done");
+        machine.shell.run(&format!(
+            "rm -f /run/status /run/hooks; (setsid sh -c 'echo $$ >/run/qga/pid; exec qemu-ga {LINE} -t /run/qga -F/run/hook \
+             --fsfreeze-hook-dir /run/hook.d' </dev/null >/run/qga/output 2>&1; echo $? >/run/status) >/dev/null 2>&1 &"
+        ));
+        let mut agent = machine.agent();
+        assert_eq!(agent.call("guest-fsfreeze-freeze", json!({})), Ok(json!(FILE_SYSTEMS)));
+        write_late(machine);
+        machine.shell.run(&format!("kill -{signal} $(cat /run/qga/pid)"));
+        wait::until("the end of the agent", Duration::from_secs(60), || {
+            machine.shell.succeeds("[ -s /run/status ]").then_some(())
+        });
+        assert_eq!(machine.shell.number("cat /run/status"), 0);
+        wait_written(machine);
+        wait_no_guardian(machine);
+        let hooks = machine.shell.run("tr '\\n' ',' </run/hooks");
+        assert_eq!(hooks.trim(), "hook freeze,dir freeze,dir thaw,hook thaw,");
+        drop(agent);
+        machine.shell.run("start-agent");
+        let mut agent = machine.agent();
+        assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})), Ok(json!(0)), "nothing was exceeded");
+    }
+}
+
+pub(crate) fn nothing_of_the_agent_waits_for_a_frozen_file_system(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    // Log, state and pid file lie on what gets frozen: whoever writes there would wait in the kernel for the thaw.
+    machine.shell.run("mkdir -p /mnt/ext4/state; kill $(cat /run/qga/pid)");
+    machine.shell.run(&format!(
+        "while [ -d /proc/$(cat /run/qga/pid) ]; do usleep 50000; done\n\
+         setsid qemu-ga {LINE} -v -t /mnt/ext4/state -l /mnt/ext4/state/log </dev/null >/run/qga/output 2>&1 &\n\
+         echo $! >/run/qga/pid"
+    ));
+    let mut agent = machine.agent();
+    assert_eq!(agent.call("guest-fsfreeze-freeze", json!({})), Ok(json!(FILE_SYSTEMS)));
+    for _ in 0..5 {
+        agent.call("guest-ping", json!({})).unwrap();
+        agent.call("guest-info", json!({})).unwrap();
+        assert!(agent.call("guest-file-open", json!({ "path": "/etc/passwd" })).is_err());
+        assert!(agent.call("guest-exec", json!({ "path": "/bin/true" })).is_err());
+        assert_eq!(agent.call("guest-fsfreeze-status", json!({})), Ok(json!("frozen")));
+    }
+    machine.shell.run("kill -HUP $(cat /run/qga/pid)");
+    agent.call("guest-ping", json!({})).unwrap();
+    // Of the agent and of its guardian.
+    let ours = machine.shell.run(
+        "for p in $(cat /run/qga/pid) $(grep -l guardian /proc/[0-9]*/comm | cut -d / -f 3); do grep -h State /proc/$p/task/*/status; done",
+    );
+    assert!(ours.lines().count() >= 2 && !ours.contains("D ("), "{ours}");
+    let snapshot = machine.disks.as_ref().unwrap().ext4.copy("frozen.img");
+    let frozen = snapshot.ext4_file("state/log");
+    assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})), Ok(json!(FILE_SYSTEMS)));
+    machine.shell.run("sync");
+    let later = machine.disks.as_ref().unwrap().ext4.copy("thawed.img").ext4_file("state/log");
+    let added = String::from_utf8_lossy(later.strip_prefix(&frozen[..]).expect("a log is only added to")).into_owned();
+    assert!(added.lines().next().unwrap().contains("logging re-enabled due to filesystem unfreeze"), "{added}");
+    drop(agent);
+    machine.shell.run("kill $(cat /run/qga/pid); while [ -d /proc/$(cat /run/qga/pid) ]; do usleep 50000; done");
+    machine.shell.run("rm -r /mnt/ext4/state; start-agent");
+    machine.agent();
+}

@@ -115,6 +115,29 @@ impl Machine {
         self.image.root.is_some().then(|| Disk { path: self.directory.path().join(ROOT) })
     }
 
+    /// Where everything of this machine is on the host.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Stops QEMU with all that it is doing, as a host does that is out of memory or about to sleep.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.qemu.signal("STOP");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn go_on(&self) {
+        self.qemu.signal("CONT");
+    }
+
     /// The host's end of the agent's port, for a client of one's own. It serves one client at a time.
     pub fn agent_socket(&self) -> PathBuf {
         self.directory.path().join("agent")

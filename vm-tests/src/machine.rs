@@ -210,17 +210,23 @@ impl Machine {
         self.qmp.execute("device_del", json!({ "id": "agent-port" }));
     }
 
-    /// Puts the agent's own port back.
+    /// Puts the agent's own port back, as soon as QEMU has let go of the one before.
     ///
     /// # Panics
     /// When QEMU refuses.
     #[track_caller]
     pub fn plug_agent_port(&mut self) {
-        self.qmp.execute(
-            "device_add",
-            json!({ "driver": "virtserialport", "id": "agent-port", "bus": "ports.0", "nr": 1,
-                    "chardev": "agent", "name": PORT }),
-        );
+        let port = json!({ "driver": "virtserialport", "id": "agent-port", "bus": "ports.0", "nr": 1,
+                           "chardev": "agent", "name": PORT });
+        wait::until("a port plugged in", Duration::from_secs(30), || {
+            match self.qmp.try_execute("device_add", port.clone()) {
+                Ok(Ok(_)) => Some(()),
+                // It is gone for the guest before it is gone.
+                Ok(Err(refusal)) if refusal.desc.contains("in use") || refusal.desc.contains("Duplicate") => None,
+                Ok(Err(refusal)) => panic!("QEMU refuses device_add: {refusal}"),
+                Err(error) => panic!("QEMU does not answer device_add: {error}"),
+            }
+        });
     }
 
     /// The end of the console, and what the agent printed when the guest still tells.

@@ -47,7 +47,7 @@ enum Scene {
     Quiet,
     /// Half a request is sent.
     HalfARequest,
-    /// A command runs that does not end by itself.
+    /// A command hangs: it writes to a file system that is frozen, and not by the agent.
     Running,
     /// Large replies are asked for and not read.
     Unread,
@@ -62,7 +62,7 @@ use Scene::{Alone, HalfARequest, Quiet, Replaced, Running, Unread};
 const SCENES: [Scene; 6] = [Quiet, HalfARequest, Running, Unread, Alone, Replaced];
 
 impl Scene {
-    fn set(self, machine: &mut Machine, handle: &Value, round: usize) -> Option<Host> {
+    fn set(self, machine: &mut Machine, files: &Files, round: usize) -> Option<Host> {
         if self == Alone {
             return None;
         }
@@ -73,10 +73,13 @@ impl Scene {
                 let whole = request("guest-exec", &json!({ "path": "/nonexistent", "arg": ["a", "b"] }));
                 host.send_raw(&whole[..1 + round * 7 % (whole.len() - 2)]).unwrap();
             }
-            Running => host.send("guest-file-open", &json!({ "path": "/run/qga/fifo" })).unwrap(),
+            Running => {
+                machine.shell.run("fsfreeze -f /mnt/other");
+                host.send("guest-file-write", &json!({ "handle": files.hanging, "buf-b64": "bmV2ZXIK" })).unwrap();
+            }
             Unread => {
                 for _ in 0..8 {
-                    host.send("guest-file-read", &json!({ "handle": handle, "count": 100_000 })).unwrap();
+                    host.send("guest-file-read", &json!({ "handle": files.zeros, "count": 100_000 })).unwrap();
                 }
             }
             Quiet | Alone | Replaced => (),
@@ -100,37 +103,59 @@ impl Scene {
     }
 
     /// Lets go what was left behind.
-    fn clear(self, machine: &mut Machine, handle: &Value, host: &mut Host) {
+    fn clear(self, machine: &mut Machine, files: &Files, host: &mut Host) {
         if self == Running {
-            machine.shell.run("timeout 5 sh -c 'echo >/run/qga/fifo' || true");
+            machine.shell.run("fsfreeze -u /mnt/other");
         }
         if self == Unread {
-            host.call("guest-file-seek", json!({ "handle": handle, "offset": 0, "whence": 0 })).unwrap();
+            host.call("guest-file-seek", json!({ "handle": files.zeros, "offset": 0, "whence": 0 })).unwrap();
         }
     }
 }
 
-/// A file to read from, a FIFO to hang in, and the agent as it is then.
-fn prepare(machine: &mut Machine) -> (Value, Process) {
-    machine.shell.run("truncate -s 1M /run/qga/zeros; mkfifo /run/qga/fifo");
-    let handle = machine.agent().call("guest-file-open", json!({ "path": "/run/qga/zeros" })).unwrap();
-    // The thread of that command has gone before descriptors are counted.
-    sleep(Duration::from_secs(1));
-    (handle, Process::of_agent(&mut machine.shell))
+/// Files that the agent has open.
+struct Files {
+    /// Large enough for many replies.
+    zeros: Value,
+    /// On the file system that a scene freezes.
+    hanging: Value,
 }
 
-fn clean_up(machine: &mut Machine, handle: &Value) {
-    machine.agent().call("guest-file-close", json!({ "handle": handle })).unwrap();
-    machine.shell.run("rm /run/qga/zeros /run/qga/fifo");
+impl Files {
+    fn open(machine: &mut Machine) -> Self {
+        machine.shell.run(
+            "modprobe loop; truncate -s 1M /run/qga/zeros; truncate -s 4M /run/qga/other
+            /usr/sbin/mke2fs -q -t ext4 /run/qga/other && mount -o loop -t ext4 /run/qga/other /mnt/other",
+        );
+        let mut agent = machine.agent();
+        let mut open = |path, mode| agent.call("guest-file-open", json!({ "path": path, "mode": mode })).unwrap();
+        Files { zeros: open("/run/qga/zeros", "r"), hanging: open("/mnt/other/file", "w") }
+    }
+
+    fn close(self, machine: &mut Machine) {
+        let mut agent = machine.agent();
+        for handle in [self.zeros, self.hanging] {
+            agent.call("guest-file-close", json!({ "handle": handle })).unwrap();
+        }
+        machine.shell.run("umount /mnt/other; rm /run/qga/zeros /run/qga/other");
+    }
+}
+
+/// The agent as it is when nothing happens to it.
+fn calm(machine: &mut Machine) -> Process {
+    // The threads of earlier commands and what they hold have gone before descriptors are counted.
+    sleep(Duration::from_secs(1));
+    Process::of_agent(&mut machine.shell)
 }
 
 pub(crate) fn a_machine_that_is_stopped_and_goes_on_answers_all_it_was_sent(guest: &mut Guest) {
     let machine = &mut guest.machine;
-    let (handle, process) = prepare(machine);
+    let files = Files::open(machine);
+    let process = calm(machine);
     let mut pace = Pace::new("SIGSTOP and SIGCONT");
     for round in 0..rounds::count() {
         let scene = SCENES[round % SCENES.len()];
-        let mut host = scene.set(machine, &handle, round);
+        let mut host = scene.set(machine, &files, round);
         machine.stop();
         match (scene, &mut host) {
             (Replaced, host) => drop(host.replace(machine.connect_agent())),
@@ -151,20 +176,21 @@ pub(crate) fn a_machine_that_is_stopped_and_goes_on_answers_all_it_was_sent(gues
             }
             scene.recover(host, machine, round)
         });
-        scene.clear(machine, &handle, &mut host);
+        scene.clear(machine, &files, &mut host);
         process.is_still_there(&mut machine.shell);
     }
     pace.finish();
-    clean_up(machine, &handle);
+    files.close(machine);
 }
 
 pub(crate) fn a_port_that_is_unplugged_and_plugged_in_again_has_the_same_agent_at_once(guest: &mut Guest) {
     let machine = &mut guest.machine;
-    let (handle, process) = prepare(machine);
+    let files = Files::open(machine);
+    let process = calm(machine);
     let mut pace = Pace::new("an unplugged port");
     for round in 0..rounds::count() {
         let scene = SCENES[round % SCENES.len()];
-        let mut host = scene.set(machine, &handle, round);
+        let mut host = scene.set(machine, &files, round);
         machine.unplug_agent_port();
         if scene == Replaced {
             drop(host.replace(machine.connect_agent()));
@@ -172,11 +198,11 @@ pub(crate) fn a_port_that_is_unplugged_and_plugged_in_again_has_the_same_agent_a
         sleep(Duration::from_millis(100 * (round as u64 % 4)));
         machine.plug_agent_port();
         let mut host = pace.answered(|| scene.recover(host, machine, round));
-        scene.clear(machine, &handle, &mut host);
+        scene.clear(machine, &files, &mut host);
         process.is_still_there(&mut machine.shell);
     }
     pace.finish();
-    clean_up(machine, &handle);
+    files.close(machine);
 }
 
 pub(crate) fn a_machine_that_is_set_back_to_a_snapshot_has_the_same_agent_at_once(guest: &mut Guest) {
@@ -184,11 +210,12 @@ pub(crate) fn a_machine_that_is_set_back_to_a_snapshot_has_the_same_agent_at_onc
     let machine = &mut guest.machine;
     let directory = machine.directory().to_owned();
     snapshots::prepare(&mut machine.qmp, &directory);
-    let (handle, process) = prepare(machine);
+    let files = Files::open(machine);
+    let process = calm(machine);
     let mut pace = Pace::new("savevm and loadvm");
     for round in 0..rounds::count() {
         let scene = SCENES[round % SCENES.len()];
-        let mut host = scene.set(machine, &handle, round);
+        let mut host = scene.set(machine, &files, round);
         snapshots::save(&mut machine.qmp, "then");
         // The life that is forgotten: the host goes on as if nothing were, or leaves.
         let mut host = match scene {
@@ -203,10 +230,10 @@ pub(crate) fn a_machine_that_is_set_back_to_a_snapshot_has_the_same_agent_at_onc
         snapshots::load(&mut machine.qmp, "then");
         let mut host = pace.answered(|| scene.recover(host.take(), machine, round));
         assert!(!machine.shell.succeeds("[ -e /run/qga/forgotten ]"), "round {round}: the machine is not set back");
-        scene.clear(machine, &handle, &mut host);
+        scene.clear(machine, &files, &mut host);
         process.is_still_there(&mut machine.shell);
         snapshots::delete(&mut machine.qmp, "then");
     }
     pace.finish();
-    clean_up(machine, &handle);
+    files.close(machine);
 }

@@ -104,6 +104,7 @@ pub(crate) fn a_host_that_fills_the_port_and_does_not_read_is_answered_at_once_a
     let (took, lines) = (back.took, back.lines);
     println!("     an answer after {took:.2?}, behind {lines} replies with {} bytes", back.bytes);
     assert!(took < AT_ONCE, "an answer after {took:?}");
-    assert!(lines < sent.messages, "{lines} replies of before");
+    // Nor is all that was asked before carried out first.
+    assert!((back.bytes as u64) < 8 * MIB, "{} bytes of before", back.bytes);
     assert_eq!(agent.call("guest-ping", json!({})), Ok(json!({})));
 }

@@ -22,7 +22,8 @@ struct Process {
 
 impl Process {
     fn of_agent(shell: &mut Shell) -> Self {
-        let script = "pid=$(cat /run/qga/pid); set -- $(cat /proc/$pid/stat); echo $pid ${22}; ls /proc/$pid/fd | wc -l";
+        let script =
+            "pid=$(cat /run/qga/pid); set -- $(cat /proc/$pid/stat); echo $pid ${22}; ls /proc/$pid/fd | wc -l";
         let text = shell.run(script);
         let (identity, descriptors) = text.split_once('\n').unwrap_or_else(|| panic!("no agent: {text}"));
         Process { identity: identity.to_owned(), descriptors: descriptors.trim().parse().unwrap() }
@@ -74,7 +75,7 @@ impl Scene {
                 host.send_raw(&whole[..1 + round * 7 % (whole.len() - 2)]).unwrap();
             }
             Running => {
-                machine.shell.run("fsfreeze -f /mnt/other");
+                machine.shell.run("fsfreeze --freeze /mnt/other");
                 host.send("guest-file-write", &json!({ "handle": files.hanging, "buf-b64": "bmV2ZXIK" })).unwrap();
             }
             Unread => {
@@ -105,7 +106,7 @@ impl Scene {
     /// Lets go what was left behind.
     fn clear(self, machine: &mut Machine, files: &Files, host: &mut Host) {
         if self == Running {
-            machine.shell.run("fsfreeze -u /mnt/other");
+            machine.shell.run("fsfreeze --unfreeze /mnt/other");
         }
         if self == Unread {
             host.call("guest-file-seek", json!({ "handle": files.zeros, "offset": 0, "whence": 0 })).unwrap();

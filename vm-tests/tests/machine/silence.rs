@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use qga_testkit::host::{PATIENCE, request};
 use qga_testkit::silence::{come_back, flood};
+use qga_testkit::wait;
 use serde_json::json;
+use vm_tests::machine::BOOT;
 use vm_tests::rounds;
 use vm_tests::shell::Shell;
 
@@ -32,7 +34,14 @@ struct Load {
 }
 
 impl Load {
+    /// As soon as the agent has done what it can do while nothing is read.
+    #[track_caller]
     fn begin(shell: &mut Shell) -> Self {
+        wait::until("an agent with nothing to do", BOOT, || {
+            let before = ticks(shell);
+            sleep(Duration::from_secs(1));
+            (ticks(shell) == before).then_some(())
+        });
         Load { begin: Instant::now(), ticks: ticks(shell) }
     }
 
@@ -57,8 +66,7 @@ pub(crate) fn a_host_that_asks_and_does_not_read_costs_nothing_and_is_answered_a
     let sent = flood(&agent, READS, PATIENCE, |_| message.clone()).unwrap();
     assert_eq!(sent.messages, READS, "requests are taken while nothing is read");
 
-    // Once what can be sent is sent, with a ping each second as a monitor does.
-    sleep(Duration::from_secs(2));
+    // With a ping each second, as a monitor does.
     let load = Load::begin(&mut machine.shell);
     let mut pings = 0;
     while load.begin.elapsed() < rounds::silence() {

@@ -17,7 +17,7 @@ use crate::qmp::Qmp;
 use crate::shell::Shell;
 
 /// The limit for a guest to come up. On an idle host it takes about four seconds.
-pub const BOOT: Duration = Duration::from_secs(120);
+pub const BOOT: Duration = Duration::from_secs(300);
 
 /// The network card's address.
 pub const MAC: &str = "52:54:00:0a:0b:0c";

@@ -32,13 +32,13 @@ echo "libvirt-qemu:x:0:" >>/etc/group
 while umount -l /sys/fs/cgroup 2>/dev/null; do :; done
 
 # All of this ends with the daemon, unless that was asked for: by a signal's name written to "control", after which the
-# next one is started.
+# next one is started. (Open both ways: so it never comes to an end.)
 mkfifo "$directory/control"
-while read -r signal <"$directory/control"; do
+while read -r signal; do
     read -r number <"$directory/libvirtd.number"
     touch "$directory/again"
     kill -s "$signal" "$number"
-done &
+done <>"$directory/control" &
 while
     rm -f "$directory/again"
     "$libvirtd" -f "$directory/etc/libvirtd.conf" &

@@ -40,7 +40,8 @@ fn number(variable: &str) -> Option<u64> {
 #[derive(Debug)]
 pub struct Pace {
     fault: &'static str,
-    times: Vec<Duration>,
+    /// With the number of the round.
+    times: Vec<(Duration, usize)>,
 }
 
 impl Pace {
@@ -60,7 +61,7 @@ impl Pace {
         let value = answer();
         let took = begin.elapsed();
         assert!(took < LIMIT, "round {} of {}: an answer after {took:?}", self.times.len(), self.fault);
-        self.times.push(took);
+        self.times.push((took, self.times.len()));
         value
     }
 
@@ -72,10 +73,12 @@ impl Pace {
     #[track_caller]
     pub fn finish(mut self) {
         self.times.sort();
-        let (count, late) = (self.times.len(), self.times.iter().filter(|&&took| took > PROMISED).count());
-        let (Some(median), Some(longest)) = (self.times.get(count / 2), self.times.last()) else { return };
+        let (count, late) = (self.times.len(), self.times.iter().filter(|&&(took, _)| took > PROMISED).count());
+        let (Some((median, _)), Some((longest, round))) = (self.times.get(count / 2), self.times.last()) else {
+            return;
+        };
         println!(
-            "     {count} rounds of {}: an answer after {:.2} s (median), {:.2} s (longest), {late} after more than {} s",
+            "     {count} rounds of {}: an answer after {:.2} s (median), {:.2} s (longest, round {round}), {late} after more than {} s",
             self.fault,
             median.as_secs_f32(),
             longest.as_secs_f32(),

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         connection::an_agent_without_a_host_is_never_woken,
         connection::an_agent_with_a_silent_host_is_never_woken,
         silence::a_host_that_asks_and_does_not_read_costs_nothing_and_is_answered_at_once_afterwards,
-        silence::a_host_that_fills_the_port_and_does_not_read_is_answered_at_once_afterwards,
+        silence::a_host_that_fills_the_port_and_does_not_read_is_answered_before_all_is_carried_out,
         host_faults::a_machine_that_is_stopped_and_goes_on_answers_all_it_was_sent,
         host_faults::a_port_that_is_unplugged_and_plugged_in_again_has_the_same_agent_at_once,
         ports::an_isa_serial_line_carries_everything,

@@ -86,7 +86,7 @@ impl Scene {
             Quiet | Alone | Replaced => (),
         }
         // Now and then the bytes are still on their way.
-        sleep(Duration::from_millis(if round % 3 == 0 { 0 } else { 100 }));
+        sleep(Duration::from_millis(if round.is_multiple_of(3) { 0 } else { 100 }));
         Some(host)
     }
 

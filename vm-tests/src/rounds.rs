@@ -78,7 +78,8 @@ impl Pace {
             return;
         };
         println!(
-            "     {count} rounds of {}: an answer after {:.2} s (median), {:.2} s (longest, round {round}), {late} after more than {} s",
+            "     {count} rounds of {}: an answer after {:.2} s (median), {:.2} s (longest, round {round}), \
+             {late} after more than {} s",
             self.fault,
             median.as_secs_f32(),
             longest.as_secs_f32(),

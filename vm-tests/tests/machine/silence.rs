@@ -104,7 +104,7 @@ pub(crate) fn a_host_that_fills_the_port_and_does_not_read_is_answered_before_al
     let sent = flood(&agent, usize::MAX, FULL, message).unwrap();
     assert!(sent.bytes as u64 > 32 * MIB, "{} bytes are all that is taken", sent.bytes);
     let load = Load::begin(&mut machine.shell);
-    sleep(rounds::silence());
+    sleep(rounds::silence() / 3);
     load.end(&format!("a port full with {} messages", sent.messages), &mut machine.shell);
     let memory = memory(&mut machine.shell);
     assert!(memory < 64 * 1024, "{memory} KiB while the port is full");

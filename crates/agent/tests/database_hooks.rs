@@ -78,16 +78,25 @@ fn directory() -> TempDir {
 fn without_a_server_a_hook_does_nothing_and_succeeds() {
     let dir = directory();
     let run_dir = dir.path().join("run");
-    let env =
-        [("MARIADB", "false"), ("MARIADB_RUN", run_dir.to_str().unwrap()), ("PSQL", "false"), ("PATH", "/nowhere")];
-    // `pidof` is not found, so that a server of this machine's does not count.
-    for name in ["20-mariadb.sh", "20-postgresql.sh"] {
-        for phase in ["freeze", "thaw", "thaw"] {
-            let output = Command::new("/bin/sh").arg(hook(name)).arg(phase).envs(env).output().unwrap();
-            assert!(output.status.success() || phase == "thaw", "{name} {phase}: {output:?}");
+    // Nothing is found, not even `pidof`, so that a server of this machine's does not count.
+    let nothing = [("PATH", "/nowhere"), ("MARIADB_RUN", run_dir.to_str().unwrap())];
+    // With a client program that fails, and without any.
+    for client in [&[("MARIADB", "false"), ("PSQL", "false")][..], &[]] {
+        for name in ["20-mariadb.sh", "20-postgresql.sh"] {
+            let told = |phase: &str| {
+                let env = nothing.iter().chain(client).copied();
+                Command::new("/bin/sh").arg(hook(name)).arg(phase).envs(env).output().unwrap()
+            };
+            for phase in ["freeze", "thaw", "thaw"] {
+                let output = told(phase);
+                assert!(output.status.success(), "{name} {phase}: {output:?}");
+            }
+            for unknown in ["bogus", ""] {
+                assert_eq!(told(unknown).status.code(), Some(2), "{name} '{unknown}'");
+            }
         }
-        assert_eq!(Command::new("/bin/sh").arg(hook(name)).arg("bogus").output().unwrap().status.code(), Some(2));
     }
+    assert!(!run_dir.exists());
 }
 
 #[test]

@@ -84,7 +84,7 @@ freeze)
     ' sh "$RUN" "$MAX" "$statements" </dev/null >/dev/null 2>&1 &
     tries=$((WAIT * 10))
     while [ "$tries" -gt 0 ]; do
-        read -r word <"$RUN/said" 2>/dev/null || word=
+        { read -r word <"$RUN/said"; } 2>/dev/null || word=
         case $word in
         1) exit 0 ;;
         ended)

@@ -125,7 +125,8 @@ impl Stage {
         self.attach(&["-t", "tmpfs", "none"], point);
     }
 
-    fn attach(&mut self, args: &[&str], point: &str) {
+    /// Mounts with these words on mount's command line.
+    pub(crate) fn attach(&mut self, args: &[&str], point: &str) {
         let point = self.path(point);
         if !point.exists() {
             fs::create_dir_all(&point).unwrap();
@@ -244,8 +245,9 @@ pub(crate) fn make(image: &Path) {
     run(&format!("mkfs.{kind}"), &["-q", image.to_str().unwrap()]);
 }
 
-/// Runs a program that has to succeed.
-pub(crate) fn run(program: &str, args: &[&str]) {
+/// Runs a program that has to succeed and gives what it printed.
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

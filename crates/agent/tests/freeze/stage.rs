@@ -144,6 +144,11 @@ impl Stage {
         run("umount", &["-l", self.path(point).to_str().unwrap()]);
     }
 
+    /// Lets go of one, which has been detached.
+    pub(crate) fn forget(&mut self, held: usize) {
+        self.held.remove(held);
+    }
+
     /// Writes the mount table anew, and starts the watchdog. To be called when all is mounted.
     pub(crate) fn root(&mut self) -> Root {
         self.root_with(|table| table)

@@ -210,7 +210,10 @@ fn a_mount_that_does_not_answer_fails_the_freeze_in_time_and_is_passed_over_in_m
             let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
             run("mount", &["-i", "-t", "fuse", "-o", &options, "dead", point.to_str().unwrap()]);
             rustix::io::fcntl_setfd(&server, FdFlags::CLOEXEC).unwrap();
-            let root = stage.root_with(|table| table.replace(" /mnt/a ", " /mnt/dead/a "));
+            let root = stage.root_with(|table| {
+                let others = table.lines().filter(|line| !line.contains(" /mnt/dead "));
+                others.map(|line| line.replace(" /mnt/a ", " /mnt/dead/a ") + "\n").collect()
+            });
             let (hook, marker) = (hook(stage), marker(stage));
             let freeze = Freeze::default();
             let strict = with(&root, &marker, |settings| {

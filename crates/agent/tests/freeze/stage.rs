@@ -237,7 +237,8 @@ fn is_frozen(fd: &OwnedFd) -> bool {
             false
         }
         Err(Errno::BUSY) => true,
-        Err(Errno::OPNOTSUPP) => false,
+        // One whose disk fails does not get frozen.
+        Err(Errno::OPNOTSUPP | Errno::IO) => false,
         Err(e) => panic!("FIFREEZE: {e}"),
     }
 }

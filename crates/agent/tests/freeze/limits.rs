@@ -185,11 +185,22 @@ fn what_fails_to_freeze_fails_the_freeze_and_is_passed_over_in_mode_best_effort(
         run("umount", &["-l", stage.outside("small").to_str().unwrap()]);
         weak(stage);
         let root = stage.root();
-        let system = with(&root, &marker, |settings| settings.best_effort = true);
+        let talker = stage.outside("talker");
+        fs::write(&talker, "#!/bin/sh\necho word at $1\n").unwrap();
+        run("chmod", &["755", talker.to_str().unwrap()]);
+        let system = with(&root, &marker, |settings| {
+            settings.best_effort = true;
+            settings.hooks.program = Some(talker.clone());
+        });
         assert_eq!(freeze.freeze(&system, None), Ok(2));
         assert_eq!(stage.frozen()[..2], [true, true]);
+        let early = fs::read_to_string(&log).unwrap();
+        assert!(!early.contains("was not frozen") && !early.contains("said at"), "{early}");
         assert_eq!(freeze.thaw(&system), Ok(2));
         let log = fs::read_to_string(&log).unwrap();
+        for phase in ["freeze", "thaw"] {
+            assert!(log.contains(&format!("said at {phase}: word at {phase}")), "{log}");
+        }
         assert_eq!(log.matches(&format!("a file system was not frozen: {text}")).count(), 1, "{log}");
     });
 }

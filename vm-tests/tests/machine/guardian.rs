@@ -180,6 +180,42 @@ pub(crate) fn an_agent_told_to_end_while_frozen_thaws_runs_the_hooks_and_exits_w
     }
 }
 
+pub(crate) fn a_machine_that_boots_from_the_disks_of_a_frozen_one_is_not_frozen(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    // Its state lies on a disk, as where /var/run is no tmpfs.
+    let start = format!(
+        "mkdir -p /mnt/ext4/state
+         setsid qemu-ga {LINE} -l /run/qga/log -t /mnt/ext4/state </dev/null >/run/qga/output 2>&1 &
+         echo $! >/run/qga/pid"
+    );
+    end_agent(machine);
+    machine.shell.run(&start);
+    let mut agent = machine.agent();
+    assert_eq!(agent.call("guest-fsfreeze-freeze", json!({})), Ok(json!(FILE_SYSTEMS)));
+    assert!(machine.shell.succeeds("[ -s /mnt/ext4/state/qga.state.isfrozen ]"));
+    drop(agent);
+    // As a snapshot of these disks, or a clone, does.
+    machine.start_again();
+
+    let mut agent = machine.agent();
+    assert_eq!(agent.call("guest-fsfreeze-status", json!({})), Ok(json!("thawed")));
+    drop(agent);
+    assert!(machine.shell.succeeds("[ -s /mnt/ext4/state/qga.state.isfrozen ]"), "the mark came with the disk");
+    end_agent(machine);
+    machine.shell.run(&start);
+    let mut agent = machine.agent();
+    assert_eq!(agent.call("guest-fsfreeze-status", json!({})), Ok(json!("thawed")));
+    assert!(!machine.shell.succeeds("[ -e /mnt/ext4/state/qga.state.isfrozen ]"));
+    assert!(machine.shell.succeeds("grep -q 'is of another boot and means nothing' /run/qga/log"));
+    assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})), Ok(json!(0)));
+    assert_eq!(agent.call("guest-fsfreeze-freeze", json!({})), Ok(json!(FILE_SYSTEMS)));
+    assert_eq!(agent.call("guest-fsfreeze-thaw", json!({})), Ok(json!(FILE_SYSTEMS)));
+    drop(agent);
+    restart(machine, "-l /run/qga/log");
+    machine.shell.run("rm -r /mnt/ext4/state");
+    machine.agent();
+}
+
 pub(crate) fn nothing_of_the_agent_waits_for_a_frozen_file_system(guest: &mut Guest) {
     let machine = &mut guest.machine;
     // Log, state and pid file lie on what gets frozen: whoever writes there would wait in the kernel for the thaw.

@@ -72,6 +72,7 @@ fn main() -> ExitCode {
         guardian::an_agent_told_to_end_while_frozen_thaws_runs_the_hooks_and_exits_with_0,
         guardian::an_agent_that_aborts_or_crashes_while_frozen_leaves_nothing_frozen,
         guardian::an_agent_killed_for_want_of_memory_while_frozen_leaves_nothing_frozen,
+        guardian::a_machine_that_boots_from_the_disks_of_a_frozen_one_is_not_frozen,
         guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
         stacks::what_lies_on_device_mapper_md_and_an_overlay_is_frozen_before_what_is_below,
         stacks::a_disk_that_fails_fails_the_freeze_and_is_passed_over_in_mode_best_effort,

@@ -1,5 +1,6 @@
 //! Freezing, thawing and trimming real ext4, xfs and btrfs in images, as root in a mount namespace of its own.
 
+mod databases;
 mod guardian;
 mod limits;
 mod silence;

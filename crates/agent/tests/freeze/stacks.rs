@@ -1,6 +1,7 @@
 //! What lies on what, and what is mounted how often: each file system is frozen once, the inner one first.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -204,4 +205,21 @@ fn all_of_it_at_once_is_frozen_again_and_again_while_programs_write() {
         });
         assert!(stage.frozen().iter().all(|frozen| !frozen));
     });
+}
+
+#[test]
+fn a_socket_that_is_mounted_before_all_else_does_not_get_in_the_way_and_names_its_file_system() {
+    on_stage(
+        "stacks::a_socket_that_is_mounted_before_all_else_does_not_get_in_the_way_and_names_its_file_system",
+        |stage| {
+            stage.new_mount("a.ext4", "/mnt/a");
+            // As containers have the socket of their daemon.
+            let _socket = UnixListener::bind(stage.path("/mnt/a/socket")).unwrap();
+            stage.bind("/mnt/a/socket", "/mnt/socket");
+            stage.bind("/mnt/a", "/mnt/z");
+            stage.detach("/mnt/a");
+            let root = root(stage);
+            check(stage, &root, &["/mnt/z"], &["/mnt/socket", "/mnt/z"], &["/mnt/z/dirty"]);
+        },
+    );
 }

@@ -247,7 +247,10 @@ pub(crate) fn nothing_of_the_agent_waits_for_a_frozen_file_system(guest: &mut Gu
     machine.shell.run("sync");
     let later = machine.disks.as_ref().unwrap().ext4.copy("thawed.img").ext4_file("state/log");
     let added = String::from_utf8_lossy(later.strip_prefix(&frozen[..]).expect("a log is only added to")).into_owned();
-    assert!(added.lines().next().unwrap().contains("logging re-enabled due to filesystem unfreeze"), "{added}");
+    // Where the disk is slow to take it, a line is given up, and a later one says so.
+    let first = added.lines().next().unwrap();
+    let says_so = ["logging re-enabled due to filesystem unfreeze", "earlier lines of the log were lost"];
+    assert!(says_so.iter().any(|text| first.contains(text)), "{added}");
     drop(agent);
     machine.shell.run("kill $(cat /run/qga/pid); while [ -d /proc/$(cat /run/qga/pid) ]; do usleep 50000; done");
     machine.shell.run("rm -r /mnt/ext4/state; start-agent");

@@ -31,6 +31,7 @@ pub(crate) const MODULES: &[&str] = &[
     "overlay",
     "raid1",
     "sdhci_pci",
+    "sym53c8xx",
     "uhci_hcd",
     "usb_storage",
     "virtiofs",
@@ -42,7 +43,7 @@ pub(crate) const PROGRAMS: &[&str] = &["btrfs", "dmsetup", "mkfs.btrfs"];
 
 /// Brings up all controllers. Nothing in the guest does so by itself. USB disks are asked at once.
 pub const DRIVERS: &str = "modprobe usb_storage delay_use=0
-    modprobe -a ata_piix ahci nvme xhci_pci uhci_hcd sdhci_pci mmc_block";
+    modprobe -a ata_piix ahci nvme xhci_pci uhci_hcd sdhci_pci mmc_block sym53c8xx";
 
 /// The tag of a directory of the host that is served as virtiofs, and of another as 9p.
 pub const TAGS: (&str, &str) = ("share-fs", "share-9p");
@@ -97,7 +98,7 @@ pub const PLACES: &[Place] = &[
     Place::new("card", "sd", "0xdeadbeef", &[(0, 0x13, 0)], (0, 0, 0)),
 ];
 
-/// The disk at two controllers: what names it, and where they are.
+/// The disk at two controllers, target 2 of each (which is its unit to libvirt): what names it, and where they are.
 pub const TWICE: (&str, [(u64, u64, u64); 2]) = ("35000c50015ea71ad", [(0, 0x14, 0), (0, 0x15, 0)]);
 
 /// What the disks are attached with.
@@ -124,10 +125,10 @@ const DEVICES: &[&str] = &[
     "usb-storage,drive=usb-old,serial=usb-old,bus=uhci.0,port=2",
     "sdhci-pci,addr=0x13",
     "sd-card,drive=card",
-    "virtio-scsi-pci,id=way-a,addr=0x14",
-    "virtio-scsi-pci,id=way-b,addr=0x15",
-    "scsi-hd,drive=twice-a,wwn=0x5000c50015ea71ad,bus=way-a.0,share-rw=on",
-    "scsi-hd,drive=twice-b,wwn=0x5000c50015ea71ad,bus=way-b.0,share-rw=on",
+    "lsi53c895a,id=way-a,addr=0x14",
+    "lsi53c895a,id=way-b,addr=0x15",
+    "scsi-hd,drive=twice-a,wwn=0x5000c50015ea71ad,bus=way-a.0,scsi-id=2,share-rw=on",
+    "scsi-hd,drive=twice-b,wwn=0x5000c50015ea71ad,bus=way-b.0,scsi-id=2,share-rw=on",
     "virtio-9p-pci,fsdev=share,mount_tag=share-9p,addr=0x16",
 ];
 

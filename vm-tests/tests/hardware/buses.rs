@@ -98,7 +98,7 @@ pub(crate) fn the_disks_on_each_bus_are_those_of_qemus_command_line(guest: &mut 
     let mut places: Vec<_> = twice.iter().map(|disk| place(&disk["address"])).collect();
     // The kernel looks at both controllers at once.
     places.sort_unstable();
-    assert_eq!(places, TWICE.1.map(|controller| (controller, "scsi", (0, 0, 0))), "{twice:#?}");
+    assert_eq!(places, TWICE.1.map(|controller| (controller, "scsi", (0, 0, 2))), "{twice:#?}");
     let smart = &disks.one("/name", disks.node("nvme-alone"))["smart"];
     assert_eq!(smart["type"], "nvme");
     // QEMU's disk is at 50 degrees Celsius, always.
@@ -167,7 +167,8 @@ pub(crate) fn what_lies_on_several_disks_has_the_addresses_of_all(guest: &mut Gu
             echo $slot >dev-${{member#/dev/}}/slot
             slot=$((slot + 1))
         done
-        echo clean >array_state
+        echo none >resync_start
+        echo active >array_state
         cd /
         truncate -s 8M /mnt/ext4/file
         losetup /dev/loop0 /mnt/ext4/file
@@ -267,7 +268,7 @@ pub(crate) fn subvolumes_and_shared_directories_are_listed_and_temporary_ones_ar
         expected += 1;
         machine.shell.run("umount /mnt/shared");
     }
-    // Not the others: the directory of 9p, the temporary one, and the one over another.
+    // With those on ext4 and xfs. Not the others: the directory of 9p, the temporary one, and the one over another.
     assert_eq!(systems.len(), expected, "{systems:#?}");
     machine.shell.run("cd /mnt; umount upper && umount temporary && umount nine && umount home && umount top");
 }

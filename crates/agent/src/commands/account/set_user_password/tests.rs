@@ -159,5 +159,5 @@ fn busybox_is_told_to_make_a_hash_in_which_all_characters_count() {
 fn a_busybox_that_knows_no_such_hash_is_asked_for_its_own() {
     let (dir, state) = with_busybox("sha512");
     assert_eq!(run(&state, "alice", "eA==", false), Ok(Empty {}));
-    assert_eq!(called(dir.path()), "busybox chpasswd -c sha512\nbusybox chpasswd \n");
+    assert_eq!(called(dir.path()), "busybox chpasswd -c sha512\nbusybox chpasswd\n");
 }

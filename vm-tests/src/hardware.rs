@@ -173,9 +173,10 @@ fn disk(directory: &Path, id: &str) -> Disk {
     } else {
         process::run("mke2fs", &[&options[..], &[&path]].concat());
     }
-    let written = OpenOptions::new().write(true).open(&disk.path).and_then(|file| {
-        writes.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset))
-    });
+    let written = OpenOptions::new()
+        .write(true)
+        .open(&disk.path)
+        .and_then(|file| writes.iter().try_for_each(|(offset, bytes)| file.write_all_at(bytes, *offset)));
     written.unwrap_or_else(|error| panic!("{path}: {error}"));
     disk
 }
@@ -190,7 +191,8 @@ fn share(directory: &Path) -> std::path::PathBuf {
 /// Starts the server of virtiofs, which has to be there before QEMU. `None`, and a line that says why, where this host
 /// has none or does not let it run: it wants to be root.
 pub(crate) fn serve(directory: &Path) -> Option<Kept> {
-    let Some(program) = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"].into_iter().find(|p| Path::new(p).exists())
+    let Some(program) =
+        ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"].into_iter().find(|p| Path::new(p).exists())
     else {
         println!("no virtiofs in this machine: there is no virtiofsd on this host");
         return None;

@@ -94,18 +94,13 @@ impl Image {
         let directory = tempfile::Builder::new().prefix("vm-image-").tempdir().expect("a temporary directory");
         let initrd = directory.path().join("initrd");
         let (modules, programs) = ([MODULES, modules].concat(), [PROGRAMS, programs].concat());
-        write(&initrd, &kernel, &agent, &modules, &programs).unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
+        write(&initrd, &kernel, &agent, &modules, &programs)
+            .unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
         Self { kernel: kernel.image, initrd, agent, root: None, _directory: directory }
     }
 }
 
-fn write(
-    initrd: &Path,
-    kernel: &Kernel,
-    agent: &Agent,
-    modules: &[&str],
-    programs: &[&str],
-) -> io::Result<()> {
+fn write(initrd: &Path, kernel: &Kernel, agent: &Agent, modules: &[&str], programs: &[&str]) -> io::Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(initrd)?));
     for directory in ["dev", "mnt/ext4", "mnt/xfs", "mnt/other", "proc", "run", "sys", "tmp", "root"] {
         archive.directory(directory)?;

@@ -284,13 +284,7 @@ fn start(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> 
 }
 
 /// QEMU's command line. The same for the same machine: a hibernated guest needs to find everything where it was.
-fn arguments(
-    directory: &Path,
-    image: &Image,
-    spec: Spec,
-    disks: Option<&Disks>,
-    has_virtiofs: bool,
-) -> Vec<String> {
+fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>, has_virtiofs: bool) -> Vec<String> {
     let file = |name: &str| directory.join(name).display().to_string();
     let socket = |id: &str| format!("socket,id={id},path={},server=on,wait=off", file(id));
     let mut kernel_line = KERNEL_LINE.to_owned();

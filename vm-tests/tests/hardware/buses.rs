@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vm_tests::hardware::{self, PARTED, PLACES, Place, TWICE};
 use vm_tests::Machine;
+use vm_tests::hardware::{self, PARTED, PLACES, Place, TWICE};
 
 use crate::Guest;
 
@@ -111,10 +111,9 @@ pub(crate) fn the_disks_on_each_bus_are_those_of_qemus_command_line(guest: &mut 
     for (n, Place { id, .. }) in PLACES.iter().enumerate() {
         let part = if *id == PARTED { "1" } else { "" };
         let node = disks.node(id);
-        machine.shell.run_within(
-            &format!("mkdir -p /mnt/{n}; mount -t ext4 {node}{part} /mnt/{n}"),
-            Duration::from_secs(60),
-        );
+        machine
+            .shell
+            .run_within(&format!("mkdir -p /mnt/{n}; mount -t ext4 {node}{part} /mnt/{n}"), Duration::from_secs(60));
     }
     let systems = systems(machine);
     let counted = machine.shell.number("mount | grep -c ^/dev");

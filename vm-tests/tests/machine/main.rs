@@ -93,9 +93,6 @@ fn main() -> ExitCode {
         power::suspend_ram_sleeps_until_the_host_wakes_it,
         power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
         power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
-        // These two have a machine of their own.
-        devices::the_disks_on_each_bus_are_those_of_qemus_command_line,
-        devices::blocks_of_a_memory_module_go_online_and_offline,
         power::shutdown_mode_reboot_resets_the_machine,
         // These two leave no machine behind.
         power::shutdown_mode_powerdown_turns_the_machine_off,

@@ -242,15 +242,18 @@ fn a_guardian_that_is_told_to_end_thaws_first() {
         let root = stage.root();
         let (hook, marker) = (hook(stage), marker(stage));
         let (freeze, system) = within(600, &root, Some(&hook), &marker);
-        assert_eq!(freeze.freeze(&*system, None), Ok(1));
-        window::watch(&freeze, &system).unwrap();
-        kill_process(guardians()[0], Signal::TERM).unwrap();
-        wait_until(|| !freeze.is_frozen());
-        wait_until(|| guardians().is_empty());
-        assert_eq!(stage.frozen(), [false]);
-        assert_eq!(hooked(stage), "freeze thaw");
-        let error = freeze.thaw(&*system).unwrap_err();
-        assert!(error.desc.ends_with("because the guardian of the freeze was told to end"), "{error}");
+        // The last two are what a service manager's watchdog ends all processes of a service with.
+        for (round, signal) in [Signal::TERM, Signal::ABORT, Signal::QUIT].into_iter().enumerate() {
+            assert_eq!(freeze.freeze(&*system, None), Ok(1));
+            window::watch(&freeze, &system).unwrap();
+            kill_process(guardians()[0], signal).unwrap();
+            wait_until(|| !freeze.is_frozen());
+            wait_until(|| guardians().is_empty());
+            assert_eq!(stage.frozen(), [false]);
+            assert_eq!(hooked(stage), ["freeze thaw"; 3][..=round].join(" "));
+            let error = freeze.thaw(&*system).unwrap_err();
+            assert!(error.desc.ends_with("because the guardian of the freeze was told to end"), "{error}");
+        }
     });
 }
 

@@ -162,8 +162,8 @@ impl Connection {
             }
             // Reading goes on between two writes: behind a host that reads as fast as its old requests are answered
             // there may be a resynchronisation that ends them.
-            let has_more_to_write = self.can_write() && written < TURN;
-            if !has_more_to_write && !(wants && self.readable) {
+            let goes_on = (wants && self.readable) || (self.can_write() && written < TURN);
+            if !goes_on {
                 break;
             }
         }

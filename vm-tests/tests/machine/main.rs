@@ -13,9 +13,11 @@ mod exec;
 mod file;
 mod freeze;
 mod guardian;
+mod host_faults;
 mod network;
 mod ports;
 mod power;
+mod silence;
 mod stacks;
 mod time;
 mod trim;
@@ -86,6 +88,10 @@ fn main() -> ExitCode {
         connection::proxmox_connects_for_each_command_two_hundred_times,
         connection::an_agent_without_a_host_is_never_woken,
         connection::an_agent_with_a_silent_host_is_never_woken,
+        silence::a_host_that_asks_and_does_not_read_costs_nothing_and_is_answered_at_once_afterwards,
+        silence::a_host_that_fills_the_port_and_does_not_read_is_answered_before_all_is_carried_out,
+        host_faults::a_machine_that_is_stopped_and_goes_on_answers_all_it_was_sent,
+        host_faults::a_port_that_is_unplugged_and_plugged_in_again_has_the_same_agent_at_once,
         ports::an_isa_serial_line_carries_everything,
         ports::vsock_serves_two_clients_side_by_side,
         ports::without_retry_path_a_missing_port_is_one_clear_error,
@@ -94,8 +100,9 @@ fn main() -> ExitCode {
         power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
         power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
         power::shutdown_mode_reboot_resets_the_machine,
-        // These two leave no machine behind.
+        // The first and the last leave no machine behind; the one between has one of its own, without disks.
         power::shutdown_mode_powerdown_turns_the_machine_off,
+        host_faults::a_machine_that_is_set_back_to_a_snapshot_has_the_same_agent_at_once,
         power::shutdown_mode_halt_stops_the_processors,
     ])
 }

@@ -28,6 +28,12 @@ impl ErrnoText for io::Error {
     }
 }
 
+/// Whether a failure to write is the disk's, which may be mended while we run: it is read-only or full, or fails. (A path
+/// that is wrong, or not ours to write to, is somebody's mistake.)
+pub fn is_fault_of_disk(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::IO))
+}
+
 /// Turns a failed system call into a wire error.
 pub trait Context<T> {
     /// `<text>: <strerror>`, class `GenericError`.

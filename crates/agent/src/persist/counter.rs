@@ -220,8 +220,7 @@ mod tests {
         let counter = HandleCounter::open(&state, false).unwrap();
         fs::remove_dir_all(&state).unwrap();
         let file = state.join("qga.state");
-        let desc =
-            format!("failed to commit persistent state to disk: {}: No such file or directory", file.display());
+        let desc = format!("failed to commit persistent state to disk: {}: No such file or directory", file.display());
         assert_eq!(counter.next().unwrap_err().desc, desc);
         fs::create_dir(&state).unwrap();
         assert_eq!(counter.next().unwrap(), 1000);

@@ -60,4 +60,20 @@ mod tests {
             "failed to freeze /a: Input/output error"
         );
     }
+
+    #[test]
+    fn a_disk_that_may_be_mended_is_told_from_a_path_that_is_wrong() {
+        for (errno, is_fault) in [
+            (libc::EROFS, true),
+            (libc::ENOSPC, true),
+            (libc::EDQUOT, true),
+            (libc::EIO, true),
+            (libc::ENOENT, false),
+            (libc::ENOTDIR, false),
+            (libc::EACCES, false),
+        ] {
+            assert_eq!(is_fault_of_disk(&io::Error::from_raw_os_error(errno)), is_fault, "{errno}");
+        }
+        assert!(!is_fault_of_disk(&io::Error::other("no number")));
+    }
 }

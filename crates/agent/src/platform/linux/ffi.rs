@@ -573,4 +573,22 @@ mod tests {
         let foreign = 3_u64 << 31;
         assert_eq!([childs[0], childs[1] & !foreign], [0, 0]);
     }
+
+    #[test]
+    fn a_child_is_not_spared_as_we_are_when_memory_runs_out() {
+        let file = "/proc/self/oom_score_adj";
+        let before = std::fs::read_to_string(file).unwrap();
+        for (ours, theirs) in [("-10", "0\n"), ("10", "10\n")] {
+            if std::fs::write(file, ours).is_err() {
+                eprintln!("SKIPPED {ours}: it takes root");
+                continue;
+            }
+            let mut command = process::Command::new("/bin/cat");
+            command.arg(file);
+            start_afresh(&mut command);
+            let output = command.output();
+            let _ = std::fs::write(file, &before);
+            assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), theirs, "{ours}");
+        }
+    }
 }

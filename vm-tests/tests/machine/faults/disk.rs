@@ -9,17 +9,18 @@ use vm_tests::Machine;
 use super::{AT_ONCE, BOUNDED, Health, STATE, answers, close, everything_works, open, refused, restart, restore};
 use crate::Guest;
 
+/// A disk in memory with a file system that writes at once; `$disk` is its name.
 const SIMULATED: &str = "
     modprobe scsi_debug dev_size_mb=32
     cd /sys/bus/pseudo/drivers/scsi_debug/adapter0
     while set -- host*/target*/*/block/*; [ ! -e \"$1\" ] || [ ! -b /dev/${1##*/} ]; do usleep 50000; done; cd /
     disk=${1##*/}
-    /usr/sbin/mke2fs -q -t ext4 /dev/$disk && mount -t ext4 -o sync /dev/$disk /mnt/other
-    head -c 1000000 /dev/zero >/mnt/other/old; sync; echo 3 >/proc/sys/vm/drop_caches";
+    /usr/sbin/mke2fs -q -t ext4 /dev/$disk && mount -t ext4 /dev/$disk /mnt/other
+    head -c 1000000 /dev/zero >/mnt/other/old; sync; mount -o remount,sync /mnt/other";
 
 pub(crate) fn a_disk_that_fails_every_access_is_answered_with_errors_and_works_again_afterwards(guest: &mut Guest) {
     let machine = &mut guest.machine;
-    machine.shell.run(SIMULATED);
+    machine.shell.run_within(SIMULATED, BOUNDED * 2);
     let mut agent = machine.agent();
     everything_works(&mut agent, machine, "/mnt/other/file");
     let before = Health::of(machine, "qga");

@@ -44,7 +44,7 @@ impl Health {
     fn of(machine: &mut Machine, name: &str) -> Self {
         let text = machine.shell.run(&format!(
             "p=$(cat /run/{name}/pid); [ \"$(cat /proc/$p/comm)\" = qemu-ga ] || exit 1
-             set -- /proc/$p/fd/*; fds=$#; set -- /proc/$p/task/*; threads=$#; set -- $(cat /proc/$p/task/*/children)
+             set -- /proc/$p/fd/*; fds=$#; set -- /proc/$p/task/*; threads=$#; set -- $(cat /proc/$p/task/*/children 2>/dev/null)
              echo $p $fds $threads $# $(sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$p/status)"
         ));
         let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();

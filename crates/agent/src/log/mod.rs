@@ -142,6 +142,8 @@ struct Sink {
 struct Inner {
     logfile: Option<PathBuf>,
     reopen: bool,
+    /// Standard error stands in for the log file, which could not be opened.
+    stands_in: bool,
     output: Option<Output>,
     syslog: Syslog,
     /// Every line is for the system log, and not only the audit lines.
@@ -154,19 +156,26 @@ impl Inner {
         self.reopen = false;
         let Some(path) = self.logfile.clone() else { return Ok(()) };
         let Some(aside) = aside else {
-            self.output = Some(Output::file(&path).map_err(|e| cannot_open(&path, &e))?);
+            let opened = Output::file(&path).map_err(|e| cannot_open(&path, &e))?;
+            drop(self.turn_to(opened));
             return Ok(());
         };
         let there = path.clone();
         match aside.run(move || Output::file(&there)) {
             Asked::Done(opened) => {
-                let former = self.output.replace(opened.map_err(|e| cannot_open(&path, &e))?);
+                let former = self.turn_to(opened.map_err(|e| cannot_open(&path, &e))?);
                 // Closing may have to wait as well.
                 aside.run(move || drop(former));
                 Ok(())
             }
             Asked::Late | Asked::Busy => Err("the disk of the log file does not answer".to_owned()),
         }
+    }
+
+    /// Writes to the log file from now on. Gives what was written to before.
+    fn turn_to(&mut self, file: Output) -> Option<Output> {
+        (self.stands_in, self.all_to_syslog) = (false, false);
+        self.output.replace(file)
     }
 }
 
@@ -190,7 +199,8 @@ impl Sink {
                 Err(e) => return Err(cannot_open(path, &e)),
             },
         };
-        let inner = Inner { logfile: options.logfile, reopen: false, output, syslog, all_to_syslog: false };
+        let (logfile, stands_in) = (options.logfile, fault.is_some());
+        let inner = Inner { logfile, reopen: false, stands_in, output, syslog, all_to_syslog: false };
         let sink = Sink {
             verbose: options.verbose,
             muted: AtomicBool::new(options.frozen),
@@ -266,7 +276,7 @@ impl Sink {
 
     fn stderr_is_gone(&self, now: Output) {
         if let Some(mut inner) = self.turn() {
-            if inner.logfile.is_none() {
+            if inner.logfile.is_none() || inner.stands_in {
                 inner.output = Some(now);
                 inner.all_to_syslog = true;
             }

@@ -1,6 +1,6 @@
 //! Disks that are full or cannot be written to, among them the agent's own.
 
-use qga_testkit::Host;
+use qga_testkit::{Host, wait};
 use serde_json::json;
 use vm_tests::Machine;
 
@@ -19,7 +19,7 @@ fn start_in(machine: &mut Machine, directory: &str) -> Host {
 #[track_caller]
 fn the_rest_works(agent: &mut Host) {
     let started = agent.call("guest-exec", json!({ "path": "echo", "arg": ["out"], "capture-output": true })).unwrap();
-    let status = qga_testkit::wait::until("the end of a program", BOUNDED, || {
+    let status = wait::until("the end of a program", BOUNDED, || {
         let status = agent.call("guest-exec-status", started.clone()).unwrap();
         (status["exited"] == true).then_some(status)
     });
@@ -85,6 +85,11 @@ pub(crate) fn on_a_root_that_is_read_only_the_agent_starts_and_does_what_it_can(
     machine.shell.run("mount -o remount,rw /");
     everything_works(&mut agent, machine, "/etc/file");
     before.wait_again(machine, "qga");
+    machine.shell.run("kill -HUP $(cat /run/qga/pid)");
+    wait::until("a log file", BOUNDED, || {
+        agent.call("guest-exec", json!({ "path": "true" })).unwrap();
+        machine.shell.succeeds("grep -q 'guest-exec called' /var/lib/qga/log").then_some(())
+    });
     drop(agent);
     restore(machine);
     machine.shell.run("rm -r /var/lib/qga");

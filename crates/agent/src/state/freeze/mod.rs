@@ -254,12 +254,13 @@ impl Freeze {
         let told = world.hook(HookPhase::Freeze, &mut ran);
         self.lock().hooks = Some(ran);
         told?;
-        let handles: Vec<Arc<Handle>> = world.open(only)?.into_iter().map(Arc::new).collect();
+        let give_up = || self.lock().give_up.is_some_and(|at| Instant::now() >= at);
+        let handles: Vec<Arc<Handle>> = world.open(only, &give_up)?.into_iter().map(Arc::new).collect();
         if handles.is_empty() || self.lock().cancel {
             return self.outcome();
         }
         self.frozen.store(true, Ordering::SeqCst);
-        let frozen = world.arm(&handles).and_then(|()| self.freeze_each(world, handles));
+        let frozen = world.arm(&handles).and_then(|()| self.freeze_each(world, handles, &give_up));
         let outcome = frozen.and_then(|()| self.outcome());
         // A guardian that has thawed in the meantime must not stay unnoticed.
         let outcome = if matches!(outcome, Ok(1..)) { world.check().and(outcome) } else { outcome };
@@ -272,10 +273,9 @@ impl Freeze {
         outcome
     }
 
-    fn freeze_each(&self, world: &dyn World, handles: Vec<Arc<Handle>>) -> Result<()> {
-        let give_up = || self.lock().give_up.is_some_and(|at| Instant::now() >= at);
+    fn freeze_each(&self, world: &dyn World, handles: Vec<Arc<Handle>>, give_up: &dyn Fn() -> bool) -> Result<()> {
         for handle in handles {
-            if world.freeze(&handle, &give_up)? {
+            if world.freeze(&handle, give_up)? {
                 self.lock().held.push(handle);
             }
             if self.lock().cancel {

@@ -57,9 +57,14 @@ pub(crate) fn clients_that_cannot_be_accepted_cost_no_time_and_are_served_when_o
     wait::until("an agent that listens", BOUNDED, || machine.shell.succeeds("[ -S /run/many/socket ]").then_some(()));
     assert_eq!(machine.shell.run(&asks), "{\"return\": {}}");
     let before = Health::of(machine, "many");
+    let lines = |count: u64| format!("[ $(grep -c . /run/many/first) = {count} ]");
+    machine.shell.run(&format!(
+        "mkfifo /run/many/in; socat - UNIX-CONNECT:/run/many/socket </run/many/in >/run/many/first & \
+         exec 3>/run/many/in; {ping} >&3"
+    ));
+    wait::until("the first client", BOUNDED, || machine.shell.succeeds(&lines(1)).then_some(()));
     machine.shell.run(
-        "mkfifo /run/many/in; socat - UNIX-CONNECT:/run/many/socket </run/many/in >/run/many/first & exec 3>/run/many/in
-         clients=; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+        "clients=; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
              socat -u UNIX-CONNECT:/run/many/socket OPEN:/dev/null & clients=\"$clients $!\"
          done",
     );
@@ -75,9 +80,7 @@ pub(crate) fn clients_that_cannot_be_accepted_cost_no_time_and_are_served_when_o
     assert_eq!(machine.shell.number("grep -c 'cannot accept a client' /run/many/log"), 1);
     // The first one is served nevertheless; then one that waits since it came.
     machine.shell.run(&format!("{ping} >&3"));
-    wait::until("an answer for the first client", BOUNDED, || {
-        machine.shell.succeeds("[ -s /run/many/first ]").then_some(())
-    });
+    wait::until("an answer for the first client", BOUNDED, || machine.shell.succeeds(&lines(2)).then_some(()));
     machine.shell.run(&format!("({asks} >/run/many/last) & last=$!"));
     sleep(Duration::from_secs(1));
     machine.shell.run("[ ! -s /run/many/last ]; kill $clients");

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::{BOUNDED, Health, STATE, answers, everything_works, in_group, restart, restore};
 use crate::Guest;
 
-/// What the kernel takes into account, none of it in swap space.
-const LIMITS: &[(&str, &str)] = &[("memory.max", "16M"), ("memory.swap.max", "0")];
+/// Enough for the agent and its guardian, and none of it in swap space.
+const LIMITS: &[(&str, &str)] = &[("memory.max", "8M"), ("memory.swap.max", "0")];
 
 pub(crate) fn when_memory_runs_out_a_program_of_the_host_is_ended_and_not_the_agent(guest: &mut Guest) {
     let machine = &mut guest.machine;
@@ -48,11 +48,11 @@ pub(crate) fn an_agent_ended_for_its_memory_while_frozen_is_followed_by_one_that
     // A request that is too big for this machine. The guardian is the last that the kernel would take.
     agent.send_raw(b"{\"execute\": \"guest-ping\", \"id\": \"").unwrap();
     let piece = vec![b'x'; 256 << 10];
-    let ended = (0..96).any(|_| {
+    let ended = (0..48).any(|_| {
         let _ = agent.send_raw_within(&piece, BOUNDED);
         machine.shell.succeeds("[ -e /run/again ]")
     });
-    assert!(ended, "an agent with 16 MiB of memory takes 24");
+    assert!(ended, "an agent with 8 MiB of memory takes 12");
     drop(agent);
     machine.shell.run("grep -q 'oom_kill 1' /sys/fs/cgroup/tight/memory.events; rm /run/again");
     let mut agent = machine.agent();

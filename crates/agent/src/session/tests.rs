@@ -137,16 +137,32 @@ fn a_resync_is_answered_at_once_and_the_late_reply_never_comes() {
 }
 
 #[test]
-fn a_resync_without_0xff_waits_for_its_turn_like_any_request() {
+fn a_delimited_sync_without_0xff_waits_its_grace_and_then_is_answered() {
     let mut bench = Bench::new();
-    bench.send(&wait(120));
+    bench.send(&format!("{}{PING}", wait(120)));
     bench.send_bytes(&resync(5)[1..]);
+    // Proxmox has sent its command with it.
+    bench.send(PING);
+    bench.pass(SYNC_GRACE / 2);
     assert_eq!(bench.read(), "");
-    bench.pass(Duration::from_secs(60));
-    assert_eq!(bench.read(), "");
+    bench.pass(SYNC_GRACE);
+    assert_eq!(bench.read(), "^{\"return\": 5}\n{\"return\": {}}\n");
+    assert!(bench.session.is_idle());
     Gate::of(120).open();
+    std::thread::sleep(Duration::from_millis(50));
+    bench.executor.collect();
+    assert_eq!(bench.read(), "");
+}
+
+#[test]
+fn a_delimited_sync_without_0xff_does_not_overtake_what_ends_in_time() {
+    let mut bench = Bench::new();
+    bench.send(&wait(125));
+    bench.send_bytes(&resync(5)[1..]);
+    bench.pass(SYNC_GRACE / 2);
+    Gate::of(125).open();
     bench.settle(|bench| bench.session.running.is_none());
-    assert_eq!(bench.read(), "{\"return\": 120}\n^{\"return\": 5}\n");
+    assert_eq!(bench.read(), "{\"return\": 125}\n^{\"return\": 5}\n");
 }
 
 #[test]
@@ -236,6 +252,27 @@ fn beyond_the_cap_the_error_names_what_is_stuck() {
     bench.send(&wait(161));
     bench.settle(|bench| bench.session.running.is_none());
     assert_eq!(bench.read(), "{\"return\": 161}\n");
+}
+
+#[test]
+fn a_thaw_is_not_refused_because_others_are_stuck() {
+    let mut bench = Bench::new();
+    for n in 0..STUCK_MAX {
+        bench.send(&wait(162));
+        bench.settle(|bench| bench.session.running.as_ref().is_none_or(|r| r.command.get().is_some()));
+        bench.send_bytes(&resync(n as i64));
+    }
+    bench.read();
+    for (command, answer) in [("guest-fsfreeze-status", "\"thawed\""), ("guest-fsfreeze-thaw", "0")] {
+        bench.send(&format!(r#"{{"execute":"{command}"}}"#));
+        bench.settle(|bench| bench.session.running.is_none());
+        assert_eq!(bench.read(), format!("{{\"return\": {answer}}}\n"));
+        // Not even when the thread of the one before is taken away.
+        bench.session.worker = None;
+    }
+    bench.send(&wait(163));
+    assert!(bench.read().contains("too many commands are still blocked"));
+    Gate::of(162).open();
 }
 
 #[test]

@@ -37,6 +37,9 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How often a program is asked after on kernels before 5.3, which have no descriptor for a process.
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
+/// How often it is asked whether a program is to be given up.
+const GIVE_UP_STEP: Duration = Duration::from_millis(50);
+
 /// Names and values of an environment.
 type Variables = &'static [(&'static str, &'static str)];
 
@@ -93,7 +96,16 @@ impl Command<'_> {
     ///
     /// That it could not be started, fed, read from or waited for, or did not end in time.
     pub fn outcome(&self) -> Result<Outcome> {
-        self.start(None)?.finish()
+        self.start(None)?.finish(None)
+    }
+
+    /// Like [`outcome`](Self::outcome), but the program is killed as soon as `give_up` says so, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`outcome`](Self::outcome).
+    pub fn outcome_unless(&self, give_up: &dyn Fn() -> bool) -> Result<Outcome> {
+        self.start(None)?.finish(Some(give_up))
     }
 
     /// Like [`outcome`](Self::outcome), with [`CLEAN`] for an environment instead of the daemon's own.
@@ -102,7 +114,7 @@ impl Command<'_> {
     ///
     /// As [`outcome`](Self::outcome).
     pub fn outcome_clean(&self) -> Result<Outcome> {
-        self.start(Some(CLEAN))?.finish()
+        self.start(Some(CLEAN))?.finish(None)
     }
 
     fn start(&self, environment: Option<Variables>) -> Result<Running<'_>> {
@@ -173,6 +185,11 @@ impl Command<'_> {
         Error::generic(format!("{}: {what}: {}", self.action, errno.errno_text()))
     }
 
+    fn given_up(&self) -> Error {
+        let program = self.program.display();
+        Error::generic(format!("child process has failed to {}: '{program}' was given up and killed", self.action))
+    }
+
     fn too_late(&self) -> Error {
         Error::generic(format!(
             "child process has failed to {}: '{}' did not end within {} seconds and was killed",
@@ -228,8 +245,8 @@ impl fmt::Debug for Running<'_> {
 }
 
 impl Running<'_> {
-    fn finish(mut self) -> Result<Outcome> {
-        match self.follow() {
+    fn finish(mut self, give_up: Option<&dyn Fn() -> bool>) -> Result<Outcome> {
+        match self.follow(give_up) {
             Ok(status) => self.outcome(status),
             Err(error) => {
                 kill_and_reap(self.child);
@@ -239,7 +256,7 @@ impl Running<'_> {
     }
 
     /// Feeds and reads until the program has ended and its output is closed (or has had its grace).
-    fn follow(&mut self) -> Result<ExitStatus> {
+    fn follow(&mut self, give_up: Option<&dyn Fn() -> bool>) -> Result<ExitStatus> {
         let deadline = Instant::now().checked_add(self.command.deadline);
         let mut ended: Option<(ExitStatus, Instant)> = None;
         loop {
@@ -252,6 +269,8 @@ impl Running<'_> {
                     Some(at)
                 }
                 None if deadline.is_some_and(|deadline| now >= deadline) => return Err(self.command.too_late()),
+                None if give_up.is_some_and(|give_up| give_up()) => return Err(self.command.given_up()),
+                None if give_up.is_some() => Some(deadline.map_or(now + GIVE_UP_STEP, |at| at.min(now + GIVE_UP_STEP))),
                 None => deadline,
             };
             self.wait_for_something(until.map(|until| until.saturating_duration_since(now)), ended.is_some())?;

@@ -362,6 +362,7 @@ impl Freeze {
                 // It may have been stuck for what was just thawed.
                 inner.give_up = Some(Instant::now() + self.patience.grace);
                 drop(inner);
+                world.call_off();
                 self.changed.notify_all();
             }
         }

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub trait World {
     fn disarm(&self);
     /// Called when everything is undone, the hooks as well.
     fn release(&self);
+    /// Ends a hook that is being run with `freeze`: nobody wants that any more. Holds until the next
+    /// [`guard`](World::guard).
+    fn call_off(&self) {}
 }
 
 /// This machine.
@@ -59,6 +63,8 @@ pub struct System {
     guard: Mutex<Option<Arc<Client>>>,
     /// File systems whose freeze was given up and has not come to an end.
     late: Arc<Mutex<Vec<Device>>>,
+    /// Nobody waits for the hooks that are being run with `freeze`.
+    called_off: AtomicBool,
     /// Lines for the log, which is silent while file systems are frozen.
     notes: Mutex<Vec<String>>,
 }
@@ -66,7 +72,15 @@ pub struct System {
 impl System {
     /// With nothing frozen.
     pub fn new(root: Root, settings: Settings, marker: FrozenMarker) -> Self {
-        System { root, settings, marker, guard: Mutex::default(), late: Arc::default(), notes: Mutex::default() }
+        System {
+            root,
+            settings,
+            marker,
+            guard: Mutex::default(),
+            late: Arc::default(),
+            called_off: AtomicBool::new(false),
+            notes: Mutex::default(),
+        }
     }
 
     /// What tells a later process.
@@ -156,6 +170,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World for System {
     fn guard(&self) -> Result<()> {
+        self.called_off.store(false, Ordering::SeqCst);
         let client = Client::start(&guardian::client::Start {
             program: &self.settings.guardian,
             statedir: &self.settings.statedir,
@@ -164,6 +179,10 @@ impl World for System {
         })?;
         self.set_guardian(client);
         Ok(())
+    }
+
+    fn call_off(&self) {
+        self.called_off.store(true, Ordering::SeqCst);
     }
 
     fn hooks(&self) -> Vec<PathBuf> {
@@ -182,6 +201,7 @@ impl World for System {
                     Ok(())
                 },
                 |said| self.note(said),
+                &|| self.called_off.load(Ordering::SeqCst),
             ),
             HookPhase::Thaw => hooks::thaw(ran, self.settings.hooks.limits, |hook| {
                 if let Some(guardian) = &guardian {

@@ -185,7 +185,7 @@ fn kernels_without_process_descriptors_are_asked_again_and_again() {
     let command = sh(&args);
     let mut run = command.start(None).unwrap();
     run.pidfd = None;
-    assert_eq!(run.finish().unwrap(), Outcome { end: End::Exited(7), output: Vec::new() });
+    assert_eq!(run.finish(None).unwrap(), Outcome { end: End::Exited(7), output: Vec::new() });
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! What hangs is a file of a FUSE file system that only this agent sees (root), or the freeze hook (everybody; the hook
 //! fails in the end, so that nothing is ever frozen).
 
+mod causes;
+mod matrix;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

@@ -150,13 +150,7 @@ impl Executor {
     ///
     /// # Errors
     /// Too many threads are left behind, there can be no other thread, or the last job has been started.
-    pub fn start(
-        &mut self,
-        session: u64,
-        worker: &mut Option<Worker>,
-        need: Need,
-        job: Job,
-    ) -> Result<Ticket, Error> {
+    pub fn start(&mut self, session: u64, worker: &mut Option<Worker>, need: Need, job: Job) -> Result<Ticket, Error> {
         if self.closed {
             return Err(Error::generic("the agent is about to end"));
         }

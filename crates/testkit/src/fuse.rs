@@ -3,6 +3,7 @@
 //! It is a small FUSE server. Mounted in the mount namespace of one agent only, it goes with that agent, and nothing
 //! else on the machine ever sees it.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -23,7 +24,8 @@ pub const LOOK_UP: &str = "lookup-";
 /// The name of a file begins with this to hang when it is written to.
 pub const WRITE: &str = "write-";
 
-/// The name of a file begins with this to hang when it is closed.
+/// The name of a file begins with this to hang when it is closed, but for the first time: the agent gives a file another
+/// number when it has been opened.
 pub const CLOSE: &str = "close-";
 
 /// What a read gives in the end.
@@ -62,6 +64,8 @@ pub struct Hanging {
 struct Held {
     /// Names of files by their number less [`ROOT`] and one.
     names: Vec<String>,
+    /// Files that were closed once.
+    closed: HashSet<u64>,
     /// Requests that wait for the test, with what they are told in the end.
     requests: Vec<(u64, Result<Vec<u8>, i32>)>,
     /// Nothing hangs any more.
@@ -181,7 +185,7 @@ fn serve(device: &File, held: &Mutex<Held>) {
             LOOKUP => Err(ENOENT),
             RELEASE | RELEASE_DIRECTORY | FLUSH => Ok(Vec::new()),
             OPEN_FILE | OPEN_DIRECTORY => Ok(opened()),
-            READ => Ok(CONTENT.to_vec()),
+            READ => Ok(held.content(node, u64_at(body, 8))),
             WRITE_FILE => Ok(written(body)),
             STATFS => Ok(size()),
             _ => Err(ENOSYS),
@@ -197,14 +201,23 @@ fn serve(device: &File, held: &Mutex<Held>) {
 }
 
 impl Held {
-    fn hangs(&self, operation: u32, node: u64, body: &[u8]) -> bool {
+    fn name(&self, node: u64) -> &str {
         let index = node.checked_sub(ROOT + 1).and_then(|index| usize::try_from(index).ok());
-        let name = index.and_then(|index| self.names.get(index)).map_or("", String::as_str);
+        index.and_then(|index| self.names.get(index)).map_or("", String::as_str)
+    }
+
+    /// Files that are read give the same again and again; those of the other names end, for who wants all of them.
+    fn content(&self, node: u64, offset: u64) -> Vec<u8> {
+        if offset > 0 && self.name(node).starts_with(OPEN) { Vec::new() } else { CONTENT.to_vec() }
+    }
+
+    fn hangs(&mut self, operation: u32, node: u64, body: &[u8]) -> bool {
+        let name = self.name(node).to_owned();
         match operation {
             LOOKUP => body.starts_with(LOOK_UP.as_bytes()),
             OPEN_FILE => name.starts_with(OPEN),
             WRITE_FILE => name.starts_with(WRITE),
-            FLUSH => name.starts_with(CLOSE),
+            FLUSH if name.starts_with(CLOSE) => !self.closed.insert(node),
             // The others can be read, so that no test waits for what it does not mean.
             READ => ![OPEN, WRITE, CLOSE].iter().any(|before| name.starts_with(before)),
             OPEN_DIRECTORY | STATFS => self.dead,

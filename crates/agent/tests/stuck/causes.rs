@@ -98,8 +98,9 @@ fn while_a_home_directory_does_not_answer_all_else_goes_on() {
     let setup = setup();
     let (dir, passwd) = (setup.dir().join("hanging"), setup.dir().join("passwd"));
     fs::create_dir(&dir).unwrap();
-    let users: String =
-        (0..TIMES).map(|n| format!("stuck{n}:x:0:0::{}:/bin/sh\n", dir.join(format!("{LOOK_UP}{n}")).display())).collect();
+    let users: String = (0..TIMES)
+        .map(|n| format!("stuck{n}:x:0:0::{}:/bin/sh\n", dir.join(format!("{LOOK_UP}{n}")).display()))
+        .collect();
     fs::write(&passwd, format!("root:x:0:0::/root:/bin/sh\n{users}")).unwrap();
     let setup = instead_of(setup, "/etc/passwd", &passwd);
     let Some((setup, hanging)) = Hanging::mount(what, setup, &dir) else { return };
@@ -191,8 +192,9 @@ fn a_file_system_that_does_not_answer_is_listed_without_its_size_and_holds_up_no
             assert!(other["total-bytes"].is_u64(), "{other}");
         }
     }
-    assert_eq!(hanging.count(), 1);
-    assert!(agent.threads() <= 4, "{} threads", agent.threads());
+    // One of the first request, which did not know yet.
+    assert!(hanging.count() <= 2, "{} requests hang", hanging.count());
+    assert!(agent.threads() <= 5, "{} threads", agent.threads());
     hanging.release();
     let told = || of(&host.call("guest-get-fsinfo", json!({})).unwrap()).filter(|entry| entry["total-bytes"].is_u64());
     let told = wait::until("the size after all", PATIENCE, told);

@@ -6,8 +6,9 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitStatus, Stdio};
 use std::thread;
@@ -24,6 +25,9 @@ use super::errno::ErrnoText;
 use super::ffi;
 use super::root::Root;
 
+/// A stack for the start of a program.
+const STACK: usize = 128 << 10;
+
 /// Most bytes of a program's output that are kept; the rest is read and dropped.
 pub const OUTPUT_KEPT: usize = 64 << 10;
 
@@ -39,6 +43,9 @@ const WAIT_STEP: Duration = Duration::from_millis(20);
 
 /// How often it is asked whether a program is to be given up.
 const GIVE_UP_STEP: Duration = Duration::from_millis(50);
+
+/// Files that the host opens have descriptors from this number on.
+pub const FILES_FROM: i32 = 512;
 
 /// Names and values of an environment.
 type Variables = &'static [(&'static str, &'static str)];
@@ -118,9 +125,11 @@ impl Command<'_> {
     }
 
     fn start(&self, environment: Option<Variables>) -> Result<Running<'_>> {
-        let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(|_| Error::generic("cannot create pipe FDs"))?;
-        let mut child = self.spawn(environment, stdout)?;
-        let input = child.stdin.take().map(OwnedFd::from);
+        let no_pipe = |_| Error::generic("cannot create pipe FDs");
+        let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
+        let input = self.input.map(|_| pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)).transpose()?;
+        let (stdin, input) = input.unzip();
+        let child = self.spawn(environment, stdin, stdout)?;
         let pidfd = pid_of(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         for ours in [Some(&output), input.as_ref()].into_iter().flatten() {
             if let Err(errno) = ioctl_fionbio(ours, true) {
@@ -140,12 +149,12 @@ impl Command<'_> {
         })
     }
 
-    fn spawn(&self, environment: Option<Variables>, stdout: OwnedFd) -> Result<process::Child> {
-        let started = self.try_spawn(environment, self.program, None, &stdout);
+    fn spawn(&self, environment: Option<Variables>, stdin: Option<OwnedFd>, stdout: OwnedFd) -> Result<process::Child> {
+        let started = self.try_spawn(environment, self.program, None, stdin.as_ref(), &stdout);
         // The C library's search for programs may have done this already, but not every C library does.
         let started = match started {
             Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
-                self.try_spawn(environment, Path::new("/bin/sh"), Some(self.program), &stdout)
+                self.try_spawn(environment, Path::new("/bin/sh"), Some(self.program), stdin.as_ref(), &stdout)
             }
             other => other,
         };
@@ -168,6 +177,7 @@ impl Command<'_> {
         environment: Option<Variables>,
         program: &Path,
         script: Option<&Path>,
+        stdin: Option<&OwnedFd>,
         stdout: &OwnedFd,
     ) -> io::Result<process::Child> {
         let mut command = process::Command::new(program);
@@ -175,10 +185,14 @@ impl Command<'_> {
             command.env_clear().envs(variables.iter().copied());
         }
         command.args(script).args(self.args);
-        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(stdout.try_clone()?).stderr(stdout.try_clone()?);
+        let stdin = stdin.map(OwnedFd::try_clone).transpose()?;
+        let streams = [stdout.try_clone()?, stdout.try_clone()?];
+        let given: Vec<RawFd> = stdin.iter().chain(&streams).map(AsRawFd::as_raw_fd).collect();
+        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+        let [stdout, stderr] = streams;
+        command.stdout(stdout).stderr(stderr);
         ffi::start_afresh(&mut command);
-        command.spawn()
+        spawn_apart(&mut command, &given)
     }
 
     fn failed(&self, what: &str, errno: Errno) -> Error {
@@ -359,6 +373,27 @@ impl Running<'_> {
             _ => Ok(Outcome { end, output: self.kept }),
         }
     }
+}
+
+/// Starts a program on a thread that knows nothing of the files that the host has opened. The start of a program closes
+/// copies of all that its process was given, and closing a file on a server that does not answer hangs: one such file
+/// would be the end of all hooks and of `guest-shutdown`. `given` are the descriptors in `command`.
+///
+/// # Errors
+/// Those of starting it.
+pub(crate) fn spawn_apart(command: &mut process::Command, given: &[RawFd]) -> io::Result<process::Child> {
+    // With so many descriptors that these come to lie among the files there is no telling them apart.
+    if given.iter().any(|fd| *fd >= FILES_FROM) {
+        return command.spawn();
+    }
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("start".to_owned()).stack_size(STACK);
+        let start = || {
+            ffi::leave_descriptors(FILES_FROM.unsigned_abs());
+            command.spawn()
+        };
+        builder.spawn_scoped(scope, start)?.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// The first file called `name` in `dirs` that can be executed.

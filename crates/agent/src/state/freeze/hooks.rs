@@ -173,13 +173,7 @@ fn action(hook: &Path, only: bool) -> String {
     }
 }
 
-fn run(
-    program: &Path,
-    phase: HookPhase,
-    limit: Duration,
-    action: &str,
-    give_up: &dyn Fn() -> bool,
-) -> Result<String> {
+fn run(program: &Path, phase: HookPhase, limit: Duration, action: &str, give_up: &dyn Fn() -> bool) -> Result<String> {
     let phase = phase.name();
     // "executing fsfreeze hook with arg 'freeze'", as the C agent has it.
     log::info!(target: "audit", "{} with arg '{phase}'", action.replacen("execute", "executing", 1));

@@ -2,8 +2,11 @@
 
 mod guardian;
 mod limits;
+#[path = "../stuck/matrix.rs"]
+mod matrix;
 mod silence;
 mod stage;
+mod stuck;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

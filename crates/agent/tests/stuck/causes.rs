@@ -11,8 +11,8 @@ use qga_testkit::host::PATIENCE;
 use qga_testkit::{Setup, TestAgent, skip, wait};
 use serde_json::{Value, json};
 
-use crate::matrix::{Bench, Cause, TIMES};
-use crate::{AT_ONCE, open, ping, resync, setup, with_hanging_files};
+use crate::matrix::{AT_ONCE, Bench, Cause, TIMES, everything_works, ping, resync};
+use crate::{open, setup, with_hanging_files};
 
 /// Runs the matrix with a command that asks for something of a hanging file system.
 fn hanging(what: &str, command: &str, arguments: impl Fn(usize, &Path) -> Value) {
@@ -251,7 +251,7 @@ fn what_hangs_for_several_hosts_is_counted_together_and_a_thaw_is_still_heard() 
     hanging.release();
     for host in &mut hosts {
         assert_eq!(host.read_until_silence(Duration::from_millis(100)).unwrap(), b"");
-        crate::matrix::everything_works(&agent, host);
+        everything_works(&agent, host);
     }
     wait::until("threads given back", PATIENCE, || (agent.threads() == 1).then_some(()));
 }

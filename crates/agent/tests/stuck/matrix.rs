@@ -7,11 +7,18 @@ use qga_testkit::host::PATIENCE;
 use qga_testkit::{Host, TestAgent, wait};
 use serde_json::{Value, json};
 
-use crate::{AT_ONCE, GRACE, ping, resync};
+/// The promise is 100 ms; a busy machine of the tests is given more.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A plain guest-sync waits one second for the command that runs.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// How often a resynchronisation is measured. With the two syncs without 0xFF that leaves room below the limit of what
 /// may hang.
 const TRIES: usize = 3;
+
+/// The two that are sent without 0xFF.
+pub(crate) const SYNCS: [&str; 2] = ["guest-sync", "guest-sync-delimited"];
 
 /// How often a cause is asked for its command in all.
 pub(crate) const TIMES: usize = TRIES + 3;
@@ -39,8 +46,10 @@ pub(crate) struct Cause<'a> {
 /// An agent with two hosts, and what it costs when it has nothing to do.
 pub(crate) struct Bench<'a> {
     agent: &'a TestAgent,
-    host: Host,
-    other: Host,
+    /// Asks for what hangs.
+    pub(crate) host: Host,
+    /// Asks for other things.
+    pub(crate) other: Host,
     fds: usize,
     rss: u64,
 }
@@ -64,7 +73,7 @@ impl<'a> Bench<'a> {
         let (least, median) = (took[0], took[TRIES / 2]);
         eprintln!("{}: resynchronised in {} us, median {} us", cause.what, least.as_micros(), median.as_micros());
         assert!(median < AT_ONCE, "{took:?}");
-        for (n, name) in ["guest-sync", "guest-sync-delimited"].into_iter().enumerate() {
+        for (n, name) in SYNCS.into_iter().enumerate() {
             let took = self.sync(cause, name, TRIES + 1 + n);
             eprintln!("{}: {name} without 0xFF answered in {} ms", cause.what, took.as_millis());
         }
@@ -89,7 +98,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The answer comes although nothing has been let go: that happens in this very thread, later.
-    fn resync(&mut self, cause: &Cause<'_>, count: usize) -> Duration {
+    pub(crate) fn resync(&mut self, cause: &Cause<'_>, count: usize) -> Duration {
         self.begin(cause, count);
         // Waits behind it, and is dropped with it.
         self.host.send("guest-info", &json!({})).unwrap();
@@ -100,7 +109,7 @@ impl<'a> Bench<'a> {
     }
 
     /// As libvirt does it, and Proxmox.
-    fn sync(&mut self, cause: &Cause<'_>, name: &str, count: usize) -> Duration {
+    pub(crate) fn sync(&mut self, cause: &Cause<'_>, name: &str, count: usize) -> Duration {
         self.begin(cause, count);
         self.host.send("guest-info", &json!({})).unwrap();
         let id = 1_763_812_345_678i64 + count as i64;
@@ -120,7 +129,7 @@ impl<'a> Bench<'a> {
         took
     }
 
-    fn returns_to_normal(mut self) {
+    pub(crate) fn returns_to_normal(mut self) {
         for host in [&mut self.host, &mut self.other] {
             let late = host.read_until_silence(Duration::from_millis(300)).unwrap();
             assert_eq!(late, b"", "{}", String::from_utf8_lossy(&late));
@@ -139,6 +148,19 @@ impl<'a> Bench<'a> {
         sleep(Duration::from_secs(1));
         assert_eq!(self.agent.wake_ups(), woken, "woken with nothing to do");
     }
+}
+
+/// How long a resynchronisation takes.
+#[track_caller]
+pub(crate) fn resync(host: &mut Host) -> Duration {
+    let begin = Instant::now();
+    host.sync(PATIENCE).expect("an answer to the resynchronisation");
+    begin.elapsed()
+}
+
+#[track_caller]
+pub(crate) fn ping(host: &mut Host) {
+    host.call_within("guest-ping", json!({}), PATIENCE).unwrap();
 }
 
 /// Neither threads nor programs are left.

@@ -13,6 +13,7 @@ use crate::process;
 
 const MODULES: &[&str] = &[
     "ata_piix",
+    "dm_mod",
     "loop",
     "scsi_debug",
     "sd_mod",
@@ -27,7 +28,7 @@ const MODULES: &[&str] = &[
 
 /// Programs of the host that busybox has no version of, or no full one. Its shell prefers its own: call them by their
 /// full path.
-const PROGRAMS: &[&str] = &["chpasswd", "mke2fs", "socat"];
+const PROGRAMS: &[&str] = &["chpasswd", "dmsetup", "mke2fs", "socat"];
 
 /// What `chpasswd` of the shadow package asks to hash and store a password.
 const PAM_MODULE: &str = "security/pam_unix.so";

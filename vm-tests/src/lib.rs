@@ -25,6 +25,7 @@ pub use machine::{Machine, Spec};
 /// them: it is downloaded and unpacked, because installing it would build an initramfs for the host.
 pub const PACKAGES: &[&str] = &[
     "busybox-static",
+    "dmsetup",
     "e2fsprogs",
     "kmod",
     "libvirt-clients",
@@ -42,6 +43,7 @@ pub const PACKAGES: &[&str] = &[
 /// The programs of [`PACKAGES`] by which a missing package is found out.
 const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
+    ("dmsetup", "dmsetup"),
     ("mke2fs", "e2fsprogs"),
     ("depmod", "kmod"),
     ("virsh", "libvirt-clients"),

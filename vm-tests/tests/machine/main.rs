@@ -16,6 +16,7 @@ mod guardian;
 mod network;
 mod ports;
 mod power;
+mod stuck;
 mod time;
 mod trim;
 
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
         trim::fstrim_shrinks_the_map_of_a_simulated_disk_back_to_metadata,
+        stuck::a_suspended_disk_holds_up_a_freeze_and_a_trim_and_nothing_else,
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,
         connection::a_host_that_goes_before_its_reply_leaves_none_behind,
         connection::a_host_that_does_not_read_costs_little_and_gets_every_reply_later,
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         devices::the_disks_on_each_bus_are_those_of_qemus_command_line,
         devices::blocks_of_a_memory_module_go_online_and_offline,
         power::shutdown_mode_reboot_resets_the_machine,
+        stuck::a_machine_whose_hook_hangs_is_rebooted,
         // These two leave no machine behind.
         power::shutdown_mode_powerdown_turns_the_machine_off,
         power::shutdown_mode_halt_stops_the_processors,

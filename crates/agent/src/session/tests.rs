@@ -276,6 +276,52 @@ fn a_thaw_is_not_refused_because_others_are_stuck() {
 }
 
 #[test]
+fn a_file_that_is_opened_too_late_for_anybody_to_hear_of_is_closed_again() {
+    let mut bench = Bench::new();
+    let path = bench._dir.path().join("file");
+    std::fs::write(&path, "").unwrap();
+    let open = format!(r#"{{"execute":"guest-file-open","arguments":{{"path":"{}"}}}}"#, path.display());
+    let close = |handle| format!(r#"{{"execute":"guest-file-close","arguments":{{"handle":{handle}}}}}"#);
+    // Left behind before its answer is looked at, and in a conversation that goes on without its host.
+    bench.send(&open);
+    let is_open = |bench: &mut Bench| bench.state.files.with(1000, "test", |_| Ok(())).is_ok();
+    for _ in 0..1000 {
+        if is_open(&mut bench) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(is_open(&mut bench));
+    bench.send_bytes(&resync(5));
+    bench.send(&open);
+    bench.send(&open);
+    bench.host_leaves(2);
+    bench.settle(|bench| bench.orphans[0].is_idle());
+    bench.read();
+    for handle in [1000, 1001, 1002] {
+        let mut reply = String::new();
+        for _ in 0..1000 {
+            // The closing is done on a thread of its own: until then the handle is there, and it must not be us who
+            // close it.
+            reply = format!("{:?}", bench.state.files.with(handle, "test", |_| Ok(())));
+            if reply.starts_with("Err") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(reply.contains("has not been found"), "{handle}: {reply}");
+    }
+    // One that somebody hears of stays open.
+    bench.send(&open);
+    bench.settle(|bench| bench.session.running.is_none());
+    let told = bench.read();
+    assert!(told.contains("{\"return\": 1003}"), "{told}");
+    bench.send(&close(1003));
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": {}}\n");
+}
+
+#[test]
 fn what_a_host_began_to_send_before_it_left_is_not_completed_by_the_next_one() {
     let mut bench = Bench::new();
     bench.send(r#"{"execute":"guest-ping""#);

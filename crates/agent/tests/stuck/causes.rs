@@ -255,3 +255,27 @@ fn what_hangs_for_several_hosts_is_counted_together_and_a_thaw_is_still_heard() 
     }
     wait::until("threads given back", PATIENCE, || (agent.threads() == 1).then_some(()));
 }
+
+#[test]
+fn a_fifo_is_opened_without_waiting_for_the_other_end() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    let agent = setup().start();
+    let mut host = agent.host();
+    let fifo = agent.dir().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    // Nobody reads, and nobody ever will.
+    let error = host.call("guest-file-open", json!({ "path": fifo, "mode": "w" })).unwrap_err();
+    assert!(error.desc.ends_with(": No such device or address"), "{error}");
+    // Nobody writes either: the end has been reached before anything came.
+    let reader = open(&mut host, fifo.clone());
+    let read = host.call("guest-file-read", json!({ "handle": reader })).unwrap();
+    assert_eq!((&read["count"], &read["eof"]), (&json!(0), &json!(true)));
+    let writer = host.call("guest-file-open", json!({ "path": fifo, "mode": "w" })).unwrap();
+    // Now somebody could write, and does not.
+    let error = host.call("guest-file-read", json!({ "handle": reader })).unwrap_err();
+    assert!(error.desc.ends_with(": Resource temporarily unavailable"), "{error}");
+    for handle in [json!(reader), writer] {
+        host.call("guest-file-close", json!({ "handle": handle })).unwrap();
+    }
+}

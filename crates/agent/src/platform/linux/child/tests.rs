@@ -200,3 +200,17 @@ fn a_clean_environment_has_nothing_of_ours() {
     assert_eq!(names, ["LC_ALL", "PATH"]);
     assert!(std::env::vars().count() > 2);
 }
+
+#[test]
+fn a_program_that_nobody_waits_for_any_more_is_killed() {
+    let asked = std::cell::Cell::new(0);
+    let give_up = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 2
+    };
+    let since = Instant::now();
+    let error = sh(&[OsStr::new("-c"), OsStr::new("sleep 1000; echo")]).outcome_unless(&give_up).unwrap_err();
+    assert_eq!(error.desc, "child process has failed to do it: '/bin/sh' was given up and killed");
+    assert!(since.elapsed() < LONG);
+    assert_eq!(sh(&[OsStr::new("-c"), OsStr::new("exit 3")]).outcome_unless(&|| false).unwrap().end, End::Exited(3));
+}

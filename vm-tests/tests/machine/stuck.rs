@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use qga_testkit::host::PATIENCE;
 use qga_testkit::{Host, wait};
 use serde_json::{Value, json};
-use vm_tests::machine::BOOT;
 use vm_tests::shell::Shell;
 
 use crate::Guest;
@@ -17,7 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 const FILE_SYSTEMS: u64 = 2;
 
 fn threads(shell: &mut Shell, name: &str) -> u64 {
-    shell.number(&format!("cat /proc/$(cat /run/qga/pid)/task/*/comm | grep -c '{name}'"))
+    shell.number(&format!("cat /proc/$(cat /run/qga/pid)/task/*/comm | grep -c '{name}' || :"))
 }
 
 fn resync(agent: &mut Host, what: &str) {
@@ -54,13 +53,13 @@ pub(crate) fn a_suspended_disk_holds_up_a_freeze_and_a_trim_and_nothing_else(gue
     machine.shell.run(
         "modprobe dm_mod; umount /mnt/xfs
          /usr/sbin/dmsetup --noudevrules --noudevsync create slow --table \"0 $(cat /sys/class/block/sda/size) linear /dev/sda 0\"
-         mount -t xfs /dev/mapper/slow /mnt/xfs",
+         mount -t xfs /dev/dm-0 /mnt/xfs",
     );
     let mut agent = machine.agent();
     // Workers that were needed before may still end after a while.
     wait::until("an idle agent", PATIENCE, || (threads(&mut machine.shell, ".") == 1).then_some(()));
     let fds = machine.shell.number("ls /proc/$(cat /run/qga/pid)/fd | wc -l");
-    let mut suspend = |shell: &mut Shell| {
+    let suspend = |shell: &mut Shell| {
         shell.run(
             "echo dirty >/mnt/xfs/dirty; /usr/sbin/dmsetup --noudevrules --noudevsync suspend --noflush --nolockfs slow",
         );
@@ -95,7 +94,7 @@ pub(crate) fn a_suspended_disk_holds_up_a_freeze_and_a_trim_and_nothing_else(gue
     machine.shell.run(resume);
     let late = agent.read_until_silence(Duration::from_secs(1)).unwrap();
     assert_eq!(late, b"", "{}", String::from_utf8_lossy(&late));
-    wait::until("threads given back", BOOT, || (threads(&mut machine.shell, ".") == 1).then_some(()));
+    wait::until("threads given back", PATIENCE, || (threads(&mut machine.shell, ".") == 1).then_some(()));
     assert_eq!(machine.shell.number("ls /proc/$(cat /run/qga/pid)/fd | wc -l"), fds);
     assert!(machine.shell.succeeds("! grep -q guardian /proc/[0-9]*/comm"));
 
@@ -124,7 +123,6 @@ pub(crate) fn a_machine_whose_hook_hangs_is_rebooted(guest: &mut Guest) {
     machine.qmp.drop_events();
     agent.send("guest-shutdown", &json!({ "mode": "reboot" })).unwrap();
     machine.qmp.wait_event("RESET", Duration::from_secs(90));
-    machine.shell.wait_ready(BOOT).unwrap();
-    drop(agent);
-    assert_eq!(machine.agent().call("guest-ping", json!({})), Ok(json!({})));
+    // It comes up again as in any other case; nobody has to wait for that here.
+    guest.is_spent = true;
 }

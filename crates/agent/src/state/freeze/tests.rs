@@ -408,7 +408,7 @@ fn a_freeze_that_waits_does_not_have_its_turn_before_a_thaw() {
     thread::scope(|scope| {
         let freezing = scope.spawn(|| freeze.freeze(world, None));
         begun.recv().unwrap();
-        let (comes, there) = channel();
+        let (comes, there) = mpsc::channel();
         let second = scope.spawn(move || {
             comes.send(()).unwrap();
             freeze.freeze(world, None)

@@ -91,6 +91,7 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
         system,
         policy,
         usage: Default::default(),
+        trimming: Default::default(),
         persist,
     });
     // From here on there may be two processes; the first of them only waits for the second's word. Before the loop is

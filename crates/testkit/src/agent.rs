@@ -407,6 +407,16 @@ impl TestAgent {
         fs::read_dir(self.proc("fd")).expect("the agent's descriptors").count()
     }
 
+    /// Processes that it has started and not reaped.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn children(&self) -> usize {
+        let tasks = fs::read_dir(self.proc("task")).expect("the agent's threads");
+        let of = |path: PathBuf| fs::read_to_string(path.join("children")).unwrap_or_default();
+        tasks.filter_map(Result::ok).map(|task| of(task.path()).split_whitespace().count()).sum()
+    }
+
     /// User and system time it has used, in clock ticks (100 a second).
     ///
     /// # Panics

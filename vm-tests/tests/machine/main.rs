@@ -20,6 +20,7 @@ mod ports;
 mod power;
 mod silence;
 mod stacks;
+mod stuck;
 mod time;
 mod trim;
 
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         faults::memory::when_memory_runs_out_a_program_of_the_host_is_ended_and_not_the_agent,
         faults::memory::an_agent_ended_for_its_memory_while_frozen_is_followed_by_one_that_thaws,
         faults::clock::when_the_clock_jumps_nothing_comes_early_or_late,
+        stuck::a_suspended_disk_holds_up_a_freeze_and_a_trim_and_nothing_else,
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,
         connection::a_host_that_goes_before_its_reply_leaves_none_behind,
         connection::a_host_that_does_not_read_costs_little_and_gets_every_reply_later,
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
         power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
         power::shutdown_mode_reboot_resets_the_machine,
+        stuck::a_machine_whose_hook_hangs_is_rebooted,
         // The first and the last leave no machine behind; the one between has one of its own, without disks.
         power::shutdown_mode_powerdown_turns_the_machine_off,
         host_faults::a_machine_that_is_set_back_to_a_snapshot_has_the_same_agent_at_once,

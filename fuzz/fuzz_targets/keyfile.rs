@@ -20,7 +20,7 @@ fn values(file: &KeyFile) -> Vec<(String, String, Option<String>)> {
             let text = file.string(group, key);
             let flag = file.boolean(group, key);
             let number = file.integer(group, key);
-            match text.as_deref() {
+            match &text {
                 Ok(None) => panic!("{key} is there"),
                 Ok(Some(text)) => {
                     let text = text.trim_end();

@@ -73,6 +73,6 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(system.point(), system.mounts[0].point);
     }
     let held: usize = systems.iter().map(|system| system.mounts.len()).sum();
-    assert_eq!(held, mounts.iter().filter(|mount| devices.contains(&mount.device)).count());
+    assert!(held <= mounts.iter().filter(|mount| devices.contains(&mount.device)).count());
     assert!(mounts.iter().all(|mount| mount.device.major == 0 || devices.contains(&mount.device)));
 });

@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
         Ok(file) => file,
         Err(complaint) => return assert!(is_one_line(&complaint)),
     };
-    assert_eq!(file.string("general", "no such key"), Ok(None));
+    assert_eq!(file.string("general", "no=key"), Ok(None));
     let found = values(&file);
 
     let mut written = String::new();

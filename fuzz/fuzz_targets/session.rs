@@ -227,9 +227,13 @@ fn back_to_normal(agent: &Agent, bench: &mut Bench<'_>) {
     assert_eq!(bench.sent[before..], *b"{\"return\": {\"count\": 3, \"buf-b64\": \"eHh4\", \"eof\": false}}\n");
 }
 
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("a list of threads").count()
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&first, input)) = data.split_first() else { return };
-    let agent = agent();
+    let (agent, before) = (agent(), threads());
     agent.open();
     let mut bench = Bench {
         state: &agent.state,
@@ -254,4 +258,10 @@ fuzz_target!(|data: &[u8]| {
 
     // A byte cannot ask for more than one reply.
     check(&bench.sent, input.len() + 5);
+    drop(bench);
+    let end = Instant::now() + PATIENCE;
+    while threads() > before {
+        assert!(Instant::now() < end, "a thread stays");
+        thread::sleep(Duration::from_micros(20));
+    }
 });

@@ -47,6 +47,7 @@ fn piece() -> impl Strategy<Value = Piece> {
         2 => Just(Piece::Bytes(b"\xff".to_vec())),
         1 => (0..1000i64).prop_map(|id| Piece::Bytes(resync(id))),
         1 => "[{}\\[\\]:,\"'\\\\ \n\t0-9a-z]{0,20}".prop_map(|text| Piece::Bytes(text.into_bytes())),
+        2 => "[a-z]{1,6}|-?[0-9]{1,4}".prop_map(|word| Piece::Bytes(word.into_bytes())),
         1 => prop::collection::vec(any::<u8>(), 0..20).prop_map(Piece::Bytes),
         1 => (1..1100usize).prop_map(|depth| Piece::Bytes(vec![b'['; depth])),
     ]

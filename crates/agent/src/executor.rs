@@ -230,6 +230,11 @@ impl Executor {
         done
     }
 
+    /// How many threads are left behind: those whose end [`Executor::collect`] has not seen yet.
+    pub fn left_behind(&self) -> usize {
+        self.stuck.len()
+    }
+
     /// The refusal that names every command that still hangs.
     fn all_stuck(&self) -> Error {
         let names: Vec<_> = self

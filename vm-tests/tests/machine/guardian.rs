@@ -16,7 +16,7 @@ const LINE: &str = "-m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0
 
 /// Ends the agent of the machine and starts one with other options. QEMU lets in one host at a time, and nobody is
 /// connected now.
-fn restart(machine: &mut Machine, options: &str) {
+pub(crate) fn restart(machine: &mut Machine, options: &str) {
     machine.shell.run("kill $(cat /run/qga/pid); while [ -d /proc/$(cat /run/qga/pid) ]; do usleep 50000; done");
     machine.shell.run(&format!("start-agent qga {LINE} {options}"));
 }

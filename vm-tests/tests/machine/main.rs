@@ -16,6 +16,7 @@ mod guardian;
 mod network;
 mod ports;
 mod power;
+mod soak;
 mod time;
 mod trim;
 
@@ -70,6 +71,8 @@ fn main() -> ExitCode {
         guardian::a_host_that_does_not_come_back_in_time_finds_all_thawed,
         guardian::an_agent_told_to_end_while_frozen_thaws_runs_the_hooks_and_exits_with_0,
         guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
+        soak::freezing_under_load_over_and_over_loses_nothing_and_leaves_nothing_behind,
+        soak::killing_the_agent_while_frozen_over_and_over_loses_nothing,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
         trim::fstrim_shrinks_the_map_of_a_simulated_disk_back_to_metadata,
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,

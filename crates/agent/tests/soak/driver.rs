@@ -1,15 +1,15 @@
 //! A host that sends requests of all kinds in large heaps, and knows the reply that each must get.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use qga_testkit::numbers::Numbers;
 use qga_testkit::{Host, TestAgent};
 use serde_json::{Value, json};
 
 use crate::files::Files;
 use crate::mix::{self, Known};
-use crate::numbers::Numbers;
 use crate::programs::Programs;
 
 /// The limit for any one reply, on a machine that has much else to do.
@@ -70,6 +70,11 @@ impl Asked {
     /// A line that is no request; `name` is for the count.
     pub(crate) fn line(name: &'static str, line: &[u8], expect: Expect) -> Self {
         Asked { name, bytes: [line, b"\n"].concat(), id: None, is_request: false, expect }
+    }
+
+    /// Whether it is a plain `guest-sync` and this its reply: the number is like no other.
+    fn is_answered_by(&self, reply: &Value) -> bool {
+        matches!(&self.expect, Expect::Overtakes(value) if reply.get("return") == Some(value))
     }
 
     /// Gives it an `id`, where it has a place for one.
@@ -189,7 +194,7 @@ impl<'a> Driver<'a> {
         };
         let mut asked = wanted.unwrap_or_else(|| mix::ask(&mut self.numbers, self.known, !safe));
         if self.after_broken && !asked.bytes.starts_with(b"{") {
-            asked = Asked::new("guest-ping", json!({}), Expect::Value(json!({})));
+            asked = ping();
         }
         self.after_broken = matches!(asked.expect, Expect::Broken);
         if !self.numbers.once_in(6) {
@@ -217,15 +222,19 @@ impl<'a> Driver<'a> {
     fn exchange(&mut self, heap: Vec<Asked>) {
         let begin = Instant::now();
         self.send(&heap);
-        let mut heap = heap.into_iter().peekable();
-        while heap.peek().is_some() {
+        let mut heap = VecDeque::from(heap);
+        while !heap.is_empty() {
             let (marked, reply) = self.read();
-            // A plain sync answers the last of those that wait: what is before it has been dropped.
-            let mut asked = heap.next().expect("a request");
-            while !marked && overtaken(&asked, &reply) && begin.elapsed() >= GRACE {
-                self.tally.overtaken += 1;
-                self.lost(&asked);
-                asked = heap.next().unwrap_or_else(|| panic!("a reply to nothing that was asked: {reply}"));
+            let mut asked = heap.pop_front().expect("a request");
+            // A plain sync that is answered first has had what is before it dropped.
+            if !asked.is_answered_by(&reply) && begin.elapsed() >= GRACE {
+                if let Some(before) = heap.iter().position(|later| later.is_answered_by(&reply)) {
+                    for lost in std::iter::once(asked).chain(heap.drain(..before)).collect::<Vec<_>>() {
+                        self.tally.overtaken += 1;
+                        self.lost(&lost);
+                    }
+                    asked = heap.pop_front().expect("the sync");
+                }
             }
             self.take(asked, marked, reply);
         }
@@ -309,9 +318,11 @@ impl<'a> Driver<'a> {
 
     /// Sends requests, reads none or some of the replies, and then gives the rest up.
     fn give_up_by_resync(&mut self) {
-        let heap = self.heap(false);
+        let mut heap = self.heap(false);
         // What a plain sync overtakes is another matter.
-        let heap: Vec<_> = heap.into_iter().filter(|asked| !matches!(asked.expect, Expect::Overtakes(_))).collect();
+        for asked in heap.iter_mut().filter(|asked| matches!(asked.expect, Expect::Overtakes(_))) {
+            *asked = ping();
+        }
         self.send(&heap);
         let read = self.numbers.below(heap.len() + 1);
         let mut heap = heap.into_iter();
@@ -375,13 +386,6 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// Whether this reply is not for this request but for a plain `guest-sync` behind it.
-fn overtaken(asked: &Asked, reply: &Value) -> bool {
-    let is_its_own = reply.get("id") == asked.id.as_ref()
-        && match &asked.expect {
-            Expect::Overtakes(value) => reply.get("return") == Some(value),
-            // Numbers are for syncs and handles only, and no handle is asked for where syncs are.
-            _ => !reply["return"].as_u64().is_some_and(|number| number >= mix::SYNC_FIRST),
-        };
-    !is_its_own
+fn ping() -> Asked {
+    Asked::new("guest-ping", json!({}), Expect::Value(json!({})))
 }

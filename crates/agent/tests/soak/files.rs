@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use qga_testkit::numbers::Numbers;
 use serde_json::{Value, json};
 
 use crate::driver::{Asked, Expect};
-use crate::numbers::Numbers;
 
 /// More than that no file grows.
 const LONGEST: usize = 40_000;
@@ -142,17 +142,9 @@ fn close(handle: i64, expect: Expect) -> Asked {
 
 impl File {
     /// A request for the open file, with what comes of it.
-    fn act(
-        &mut self,
-        index: usize,
-        numbers: &mut Numbers,
-        handle: i64,
-        mode: &'static str,
-        position: usize,
-    ) -> Asked {
-        let of_file = |name, arguments, result: Result<Value, String>| {
-            Asked::new(name, arguments, Expect::OfFile(index, result))
-        };
+    fn act(&mut self, index: usize, numbers: &mut Numbers, handle: i64, mode: &'static str, position: usize) -> Asked {
+        let of_file =
+            |name, arguments, result: Result<Value, String>| Asked::new(name, arguments, Expect::OfFile(index, result));
         let reads = mode.starts_with('r') || mode.contains('+');
         let writes = !mode.starts_with('r') || mode.contains('+');
         match numbers.below(12) {

@@ -7,13 +7,13 @@
 mod driver;
 mod files;
 mod mix;
-mod numbers;
 mod programs;
 
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use qga_testkit::numbers;
 use qga_testkit::{Program, Setup, TestAgent, wait};
 
 use crate::driver::{Driver, Tally};

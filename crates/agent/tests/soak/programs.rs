@@ -1,10 +1,10 @@
 //! Programs that the host starts, with what must become of them.
 
+use qga_testkit::numbers::Numbers;
 use serde_json::{Value, json};
 
 use crate::driver::{Asked, Expect};
 use crate::files::b64;
-use crate::numbers::Numbers;
 
 /// Most that one driver has running, or not asked after, at a time.
 const MOST: usize = 6;

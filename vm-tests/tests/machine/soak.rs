@@ -38,7 +38,13 @@ const POINTS: [&str; 3] = ["/mnt/ext4", "/mnt/xfs", "/mnt/other"];
 
 /// On each file system one writer appends numbered records, and forces them to the disk now and then; another makes,
 /// renames and removes files.
+///
+/// (What each round asks of the shell is a function there: a long line takes its time.)
 const LOAD: &str = "
+    sizes() { stat -c %s /mnt/ext4/records /mnt/xfs/records /mnt/other/records; }
+    beyond() {
+        until set -- $1 $2 $3 $(sizes); [ $4 -gt $1 ] && [ $5 -gt $2 ] && [ $6 -gt $3 ]; do usleep 20000; done
+    }
     mkdir -p /run/soak; touch /run/soak/go
     dd if=/dev/zero of=/mnt/ext4/loop.img bs=1M count=0 seek=24 2>/dev/null
     /usr/sbin/mke2fs -q -F -t ext4 /mnt/ext4/loop.img
@@ -87,12 +93,9 @@ const TROUBLE: &str =
 /// The bytes of each file of records, in the order of [`POINTS`].
 type Sizes = [u64; 3];
 
-/// Prints them.
-const SIZES: &str = "stat -c %s /mnt/ext4/records /mnt/xfs/records /mnt/other/records";
-
 /// Those after a pause, and those before it.
 fn sizes_around(machine: &mut Machine, pause: Duration) -> (Sizes, Sizes) {
-    let text = machine.shell.run_within(&format!("{SIZES}; usleep {}; {SIZES}", pause.as_micros()), LONG);
+    let text = machine.shell.run_within(&format!("sizes; usleep {}; sizes", pause.as_micros()), LONG);
     let numbers: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
     match numbers[..] {
         [a, b, c, d, e, f] => ([d, e, f], [a, b, c]),
@@ -102,10 +105,7 @@ fn sizes_around(machine: &mut Machine, pause: Duration) -> (Sizes, Sizes) {
 
 /// Waits until each writer has gone on.
 fn wait_written(machine: &mut Machine, [ext4, xfs, other]: Sizes) {
-    let script = format!(
-        "until set -- $({SIZES}); [ $1 -gt {ext4} ] && [ $2 -gt {xfs} ] && [ $3 -gt {other} ]; do usleep 20000; done"
-    );
-    machine.shell.run_within(&script, LONG);
+    machine.shell.run_within(&format!("beyond {ext4} {xfs} {other}"), LONG);
 }
 
 fn start_load(machine: &mut Machine) {

@@ -17,7 +17,7 @@ use crate::qmp::Qmp;
 use crate::shell::Shell;
 
 /// The limit for a guest to come up. On an idle host it takes about four seconds.
-pub const BOOT: Duration = Duration::from_secs(120);
+pub const BOOT: Duration = Duration::from_secs(300);
 
 /// The network card's address.
 pub const MAC: &str = "52:54:00:0a:0b:0c";
@@ -62,6 +62,8 @@ pub struct Disks {
 pub struct Machine {
     // Declared first: QEMU ends before its directory goes.
     qemu: Kept,
+    // Ends by itself with QEMU.
+    virtiofs: Option<Kept>,
     /// QEMU's control socket.
     pub qmp: Qmp,
     /// The root shell in the guest.
@@ -85,8 +87,8 @@ impl Machine {
             Disk { path: root.clone() }.copy_to(&path.join(ROOT));
         }
         let disks = spec.disks.then(|| Disks { ext4: Disk::ext4(path), swap: Disk::swap(path), xfs: Disk::xfs(path) });
-        let (qemu, qmp, shell) = start(path, image, spec, disks.as_ref());
-        Self { qemu, qmp, shell, disks, spec, image: Rc::clone(image), directory }
+        let Started { qemu, virtiofs, qmp, shell } = start(path, image, spec, disks.as_ref());
+        Self { qemu, virtiofs, qmp, shell, disks, spec, image: Rc::clone(image), directory }
     }
 
     /// Ends this QEMU and starts another with the same command line and disks, as after hibernation.
@@ -97,7 +99,14 @@ impl Machine {
         // SIGTERM would do as well; the guest is down.
         let _ = self.qmp.try_execute("quit", json!({}));
         self.qemu.wait(Duration::from_secs(30));
-        (self.qemu, self.qmp, self.shell) = start(self.directory.path(), &self.image, self.spec, self.disks.as_ref());
+        let Started { qemu, virtiofs, qmp, shell } =
+            start(self.directory.path(), &self.image, self.spec, self.disks.as_ref());
+        (self.qemu, self.virtiofs, self.qmp, self.shell) = (qemu, virtiofs, qmp, shell);
+    }
+
+    /// Whether it has a directory of the host as virtiofs: [`Spec::hardware`] asked for it and the host can serve it.
+    pub fn has_virtiofs(&self) -> bool {
+        self.virtiofs.is_some()
     }
 
     /// What it was booted with.
@@ -237,11 +246,21 @@ impl Machine {
     }
 }
 
+/// What [`start`] gives.
+struct Started {
+    qemu: Kept,
+    virtiofs: Option<Kept>,
+    qmp: Qmp,
+    shell: Shell,
+}
+
 /// Starts QEMU and waits for the guest's shell.
-fn start(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> (Kept, Qmp, Shell) {
+fn start(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> Started {
+    let virtiofs = if spec.hardware { hardware::serve(directory) } else { None };
+    let arguments = arguments(directory, image, spec, disks, virtiofs.is_some());
     let log = File::create(directory.join("qemu.log")).expect("QEMU's log");
     let mut qemu = Kept::start("qemu-system-x86_64", |command| {
-        command.args(arguments(directory, image, spec, disks)).stdout(log.try_clone().expect("a second handle"));
+        command.args(&arguments).stdout(log.try_clone().expect("a second handle"));
         command.stderr(log);
     });
     let started = Qmp::connect(&directory.join("qmp"), Duration::from_secs(30)).and_then(|qmp| {
@@ -250,7 +269,7 @@ fn start(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> 
         Ok((qmp, shell))
     });
     match started {
-        Ok((qmp, shell)) => (qemu, qmp, shell),
+        Ok((qmp, shell)) => Started { qemu, virtiofs, qmp, shell },
         Err(error) => {
             let state = if qemu.is_running() { "still runs" } else { "ended" };
             let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
@@ -265,7 +284,7 @@ fn start(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> 
 }
 
 /// QEMU's command line. The same for the same machine: a hibernated guest needs to find everything where it was.
-fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>) -> Vec<String> {
+fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>, has_virtiofs: bool) -> Vec<String> {
     let file = |name: &str| directory.join(name).display().to_string();
     let socket = |id: &str| format!("socket,id={id},path={},server=on,wait=off", file(id));
     let mut kernel_line = KERNEL_LINE.to_owned();
@@ -311,7 +330,7 @@ fn arguments(directory: &Path, image: &Image, spec: Spec, disks: Option<&Disks>)
         kernel_line.push_str(" 8250.nr_uarts=3");
     }
     if spec.hardware {
-        add(&hardware::arguments(directory).iter().map(String::as_str).collect::<Vec<_>>());
+        add(&hardware::arguments(directory, has_virtiofs).iter().map(String::as_str).collect::<Vec<_>>());
         kernel_line.push(' ');
         kernel_line.push_str(hardware::KERNEL_LINE);
     }

@@ -145,8 +145,9 @@ fn conformance() -> Outcome {
 
 fn machines() -> Result {
     let agent = dist::static_build(&["qemu-ga"])?.join("qemu-ga");
-    if packages::has_dpkg() && !target().join("vm-cache/kernel").exists() {
-        // The guest's kernel is about to be downloaded, which needs apt's lists.
+    let is_cached = |kernel: &str| target().join("vm-cache").join(kernel).exists();
+    if packages::has_dpkg() && !(is_cached("kernel") && is_cached("kernel-full")) {
+        // A guest's kernel is about to be downloaded, which needs apt's lists.
         packages::update()?;
     }
     let mut command = cargo(&["test", "--package", "vm-tests", "--locked", "--no-fail-fast"]);

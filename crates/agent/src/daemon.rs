@@ -36,7 +36,21 @@ impl Signals {
     /// # Errors
     /// A line for people.
     pub fn take() -> Result<Self, String> {
-        let fd = ffi::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP]);
+        Self::take_these(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+    }
+
+    /// Takes those over by which a service manager ends a whole service, also one whose main process does not listen
+    /// any more (`SIGABRT` and `SIGQUIT`), which leave no time to tidy up otherwise. They all read as [`Signal::End`],
+    /// but for `SIGHUP`.
+    ///
+    /// # Errors
+    /// A line for people.
+    pub fn take_all() -> Result<Self, String> {
+        Self::take_these(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGABRT, libc::SIGQUIT])
+    }
+
+    fn take_these(signals: &[i32]) -> Result<Self, String> {
+        let fd = ffi::signal_fd(signals);
         Ok(Signals(fd.map_err(|e| format!("cannot set up signals: {}", e.errno_text()))?.into()))
     }
 

@@ -370,6 +370,12 @@ impl TestAgent {
         stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
     }
 
+    /// Whether it is stopped, as by `SIGSTOP`.
+    pub fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(self.proc("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Waits for its end; none when it still runs then.
     pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         wait::poll(within, || self.try_wait())

@@ -17,6 +17,7 @@ mod network;
 mod ports;
 mod power;
 mod soak;
+mod stacks;
 mod time;
 mod trim;
 
@@ -70,9 +71,16 @@ fn main() -> ExitCode {
         guardian::an_agent_killed_while_frozen_and_not_started_again_leaves_nothing_frozen,
         guardian::a_host_that_does_not_come_back_in_time_finds_all_thawed,
         guardian::an_agent_told_to_end_while_frozen_thaws_runs_the_hooks_and_exits_with_0,
+        guardian::an_agent_that_aborts_or_crashes_while_frozen_leaves_nothing_frozen,
+        guardian::an_agent_killed_for_want_of_memory_while_frozen_leaves_nothing_frozen,
+        guardian::a_machine_that_boots_from_the_disks_of_a_frozen_one_is_not_frozen,
         guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
         soak::freezing_under_load_over_and_over_loses_nothing_and_leaves_nothing_behind,
         soak::killing_the_agent_while_frozen_over_and_over_loses_nothing,
+        stacks::what_lies_on_device_mapper_md_and_an_overlay_is_frozen_before_what_is_below,
+        stacks::a_disk_that_fails_fails_the_freeze_and_is_passed_over_in_mode_best_effort,
+        stacks::a_suspended_device_fails_the_freeze_in_time_and_is_named,
+        stacks::a_guardian_thaws_although_the_disk_of_its_own_program_does_not_answer,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
         trim::fstrim_shrinks_the_map_of_a_simulated_disk_back_to_metadata,
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,
@@ -88,9 +96,6 @@ fn main() -> ExitCode {
         power::suspend_ram_sleeps_until_the_host_wakes_it,
         power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
         power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
-        // These two have a machine of their own.
-        devices::the_disks_on_each_bus_are_those_of_qemus_command_line,
-        devices::blocks_of_a_memory_module_go_online_and_offline,
         power::shutdown_mode_reboot_resets_the_machine,
         // These two leave no machine behind.
         power::shutdown_mode_powerdown_turns_the_machine_off,

@@ -58,6 +58,8 @@ pub enum OpenError {
         /// How it failed.
         errno: Errno,
     },
+    /// It did not come to an end in time, or it was given up: a path below a mount whose server is gone, say.
+    TooLate,
 }
 
 /// Opens a file system through the first of its mounts that can be opened, directories before files (a container's
@@ -91,6 +93,27 @@ pub fn open(root: &Root, table: &Table, system: &FileSystem) -> Result<Handle, O
         }
     }
     Err(failed.unwrap_or(OpenError::Unreachable))
+}
+
+/// Like [`open`], which may hang on a path below a mount whose server does not answer: not for longer than `limit`, nor
+/// once `give_up` says so.
+///
+/// # Errors
+/// Those of [`open`], or [`OpenError::TooLate`].
+pub fn open_within(
+    limit: Option<Duration>,
+    give_up: &dyn Fn() -> bool,
+    root: &Root,
+    table: &Arc<Table>,
+    system: &FileSystem,
+) -> Result<Handle, OpenError> {
+    let point = system.point().to_owned();
+    let (root, table, system) = (root.clone(), Arc::clone(table), system.clone());
+    match within(limit, give_up, move || open(&root, &table, &system), drop) {
+        Ok(opened) => opened,
+        Err(FreezeError::TooLate) => Err(OpenError::TooLate),
+        Err(FreezeError::Failed(errno)) => Err(OpenError::Failed { point, errno }),
+    }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {

@@ -49,7 +49,7 @@ impl Script {
 }
 
 impl World for Script {
-    fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
+    fn open(&self, only: Option<&[String]>, _: &dyn Fn() -> bool) -> Result<Vec<Handle>> {
         self.note("open".into());
         if let Some(error) = &self.open {
             return Err(error.clone());
@@ -317,7 +317,7 @@ fn a_window_that_was_exceeded_is_told_to_the_next_thaw_and_forgotten_by_the_next
 #[test]
 fn what_was_taken_over_is_thawed_in_reverse_with_just_the_hooks_that_ran() {
     let (freeze, world) = (Freeze::default(), Script::default());
-    let handles = world.open(None).unwrap();
+    let handles = world.open(None, &|| false).unwrap();
     world.take();
     freeze.take_over(handles, Some(vec![]));
     assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
@@ -421,8 +421,8 @@ fn a_freeze_that_was_stuck_on_another_comes_free_by_the_thaw_itself() {
     // As with an image on a frozen file system: /b goes on when /c is thawed.
     struct OnFrozen(Script, Mutex<Sender<()>>);
     impl World for OnFrozen {
-        fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
-            self.0.open(only)
+        fn open(&self, only: Option<&[String]>, give_up: &dyn Fn() -> bool) -> Result<Vec<Handle>> {
+            self.0.open(only, give_up)
         }
         fn guard(&self) -> Result<()> {
             self.0.guard()

@@ -312,6 +312,9 @@ pub(crate) fn freezing_under_load_over_and_over_loses_nothing_and_leaves_nothing
         let status = agent.call_within("guest-fsfreeze-status", json!({}), LONG);
         assert_eq!(status, Ok(Value::from("thawed")), "round {round}");
         wait_written(machine, written);
+        if round % 100 == 99 {
+            println!("     {} rounds after {} s", round + 1, begin.elapsed().as_secs());
+        }
     }
     let seconds = begin.elapsed().as_secs();
     let (memory_before, things_before) = before.expect("more than five rounds");

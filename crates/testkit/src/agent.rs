@@ -407,14 +407,23 @@ impl TestAgent {
         fs::read_dir(self.proc("fd")).expect("the agent's descriptors").count()
     }
 
-    /// Processes that it has started and not reaped.
+    /// Its children: how many run, and how many have ended and were not reaped.
     ///
     /// # Panics
-    /// When the process is gone.
-    pub fn children(&self) -> usize {
-        let tasks = fs::read_dir(self.proc("task")).expect("the agent's threads");
-        let of = |path: PathBuf| fs::read_to_string(path.join("children")).unwrap_or_default();
-        tasks.filter_map(Result::ok).map(|task| of(task.path()).split_whitespace().count()).sum()
+    /// When there is no `/proc`.
+    pub fn children(&self) -> (usize, usize) {
+        let (mut running, mut dead) = (0, 0);
+        let parent = self.pid().to_string();
+        for entry in fs::read_dir("/proc").expect("the processes").filter_map(Result::ok) {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+            let mut fields = rest.split(' ');
+            let state = fields.next();
+            if fields.next() == Some(&parent) {
+                if state == Some("Z") { dead += 1 } else { running += 1 }
+            }
+        }
+        (running, dead)
     }
 
     /// User and system time it has used, in clock ticks (100 a second).

@@ -19,6 +19,7 @@ mod network;
 mod ports;
 mod power;
 mod silence;
+mod soak;
 mod stacks;
 mod stuck;
 mod time;
@@ -78,6 +79,8 @@ fn main() -> ExitCode {
         guardian::an_agent_killed_for_want_of_memory_while_frozen_leaves_nothing_frozen,
         guardian::a_machine_that_boots_from_the_disks_of_a_frozen_one_is_not_frozen,
         guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
+        soak::freezing_under_load_over_and_over_loses_nothing_and_leaves_nothing_behind,
+        soak::killing_the_agent_while_frozen_over_and_over_loses_nothing,
         stacks::what_lies_on_device_mapper_md_and_an_overlay_is_frozen_before_what_is_below,
         stacks::a_disk_that_fails_fails_the_freeze_and_is_passed_over_in_mode_best_effort,
         stacks::a_suspended_device_fails_the_freeze_in_time_and_is_named,

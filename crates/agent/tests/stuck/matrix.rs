@@ -165,9 +165,9 @@ pub(crate) fn ping(host: &mut Host) {
 
 /// Neither threads nor programs are left.
 fn settle(agent: &TestAgent) {
-    let is_alone = || (agent.threads() == 1 && agent.children() == 0).then_some(());
+    let is_alone = || (agent.threads() == 1 && agent.children() == (0, 0)).then_some(());
     if wait::poll(PATIENCE * 2, is_alone).is_none() {
-        panic!("{} threads, {} children are left; it said: {}", agent.threads(), agent.children(), agent.stderr());
+        panic!("{} threads, {:?} children are left; it said: {}", agent.threads(), agent.children(), agent.stderr());
     }
 }
 

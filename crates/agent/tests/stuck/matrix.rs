@@ -167,7 +167,10 @@ pub(crate) fn ping(host: &mut Host) {
 fn settle(agent: &TestAgent) {
     let is_alone = || (agent.threads() == 1 && agent.children() == (0, 0)).then_some(());
     if wait::poll(PATIENCE * 2, is_alone).is_none() {
-        panic!("{} threads, {:?} children are left; it said: {}", agent.threads(), agent.children(), agent.stderr());
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap().filter_map(Result::ok);
+        let names: Vec<String> =
+            tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).collect();
+        panic!("threads {names:?}, {:?} children are left; it said: {}", agent.children(), agent.stderr());
     }
 }
 

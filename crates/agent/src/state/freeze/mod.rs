@@ -86,6 +86,8 @@ struct Inner {
     exceeded: Option<String>,
     /// Thaws that wait for their turn: no freeze gets one before them.
     thaws: usize,
+    /// How many thaws have been asked for: a freeze that has waited since before one is not wanted any more.
+    thaws_asked: u64,
     /// A thaw is thawing what a freeze that does not end has frozen.
     helping: bool,
     /// An earlier process of this agent has frozen we do not know what.
@@ -138,7 +140,10 @@ struct Ahead<'a>(&'a Freeze);
 
 impl<'a> Ahead<'a> {
     fn new(freeze: &'a Freeze) -> Self {
-        freeze.lock().thaws += 1;
+        let mut inner = freeze.lock();
+        inner.thaws += 1;
+        inner.thaws_asked += 1;
+        drop(inner);
         Ahead(freeze)
     }
 }
@@ -454,11 +459,12 @@ impl Freeze {
 
     /// Waits until nobody works, and begins.
     fn begin(&self, what: Operation, limit: Duration) -> Result<Turn<'_>> {
+        let asked = self.lock().thaws_asked;
         let mut inner = self.wait(limit)?;
         if inner.ending && what == Operation::Freeze {
             return Err(Error::generic("the agent is about to end"));
         }
-        if inner.thaws > 0 && what == Operation::Freeze {
+        if (inner.thaws > 0 || inner.thaws_asked != asked) && what == Operation::Freeze {
             return Err(called_off());
         }
         inner.working = Some(Working { what, since: Instant::now() });

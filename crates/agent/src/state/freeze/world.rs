@@ -15,7 +15,7 @@ use super::settings::Settings;
 use crate::guardian::{self, Client};
 use crate::persist::FrozenMarker;
 use crate::platform::linux::errno::ErrnoText;
-use crate::platform::linux::fsfreeze::{self, FreezeError, Handle, OpenError};
+use crate::platform::linux::fsfreeze::{self, FreezeError, Handle, Hanging, OpenError};
 use crate::platform::linux::fsorder;
 use crate::platform::linux::mountinfo::{self, Device, FileSystem, Table};
 use crate::platform::linux::root::Root;
@@ -76,6 +76,8 @@ pub struct System {
     guard: Mutex<Option<Arc<Client>>>,
     /// File systems whose freeze was given up and has not come to an end.
     late: Arc<Mutex<Vec<Device>>>,
+    /// File systems that could not be opened in time.
+    hanging: Hanging,
     /// Nobody waits for the hooks that are being run with `freeze`.
     called_off: AtomicBool,
     /// Lines for the log, which is silent while file systems are frozen.
@@ -91,6 +93,7 @@ impl System {
             marker,
             guard: Mutex::default(),
             late: Arc::default(),
+            hanging: Hanging::default(),
             called_off: AtomicBool::new(false),
             notes: Mutex::default(),
         }
@@ -99,6 +102,11 @@ impl System {
     /// What tells a later process.
     pub fn marker(&self) -> &FrozenMarker {
         &self.marker
+    }
+
+    /// What does not let itself be opened.
+    pub fn hanging(&self) -> &Hanging {
+        &self.hanging
     }
 
     /// How long file systems may stay frozen.
@@ -174,7 +182,7 @@ impl System {
             let systems = order.into_iter().filter_map(|i| systems.get(i).cloned()).collect();
             Ok((Arc::new(table), systems))
         };
-        fsfreeze::within(limit, give_up, work, drop).unwrap_or_else(|e| {
+        self.hanging.within(None, limit, give_up, work).unwrap_or_else(|e| {
             let why = match e {
                 FreezeError::Failed(errno) => errno.errno_text(),
                 FreezeError::TooLate => "a mount does not answer".to_owned(),
@@ -185,7 +193,7 @@ impl System {
 
     /// Opens one that may be frozen.
     fn open_one(&self, table: &Arc<Table>, system: &FileSystem) -> std::result::Result<Handle, OpenError> {
-        fsfreeze::open_within(Some(ASK_LIMIT), &|| false, &self.root, table, system)
+        self.hanging.open_within(Some(ASK_LIMIT), &|| false, &self.root, table, system)
     }
 
     fn note(&self, note: Note) {
@@ -258,7 +266,7 @@ impl World for System {
                 log::info!("the file system at {} is not frozen: excluded", mountinfo::text(system.point()));
                 continue;
             }
-            match fsfreeze::open_within(left(), give_up, &self.root, &table, system) {
+            match self.hanging.open_within(left(), give_up, &self.root, &table, system) {
                 Ok(handle) => handles.push(handle),
                 Err(OpenError::TooLate) => {
                     let point = mountinfo::text(system.point());

@@ -22,7 +22,6 @@ use qemu_ga::platform::linux::root::Root;
 use qemu_ga::reactor::Reactor;
 use qemu_ga::state::State;
 use qemu_ga::state::freeze::{Freeze, Settings, System, window};
-use qemu_ga::state::policy::Policy;
 
 fn main() -> ExitCode {
     if env::args_os().nth(1).is_some_and(|first| first == guardian::ARGUMENT) {
@@ -81,18 +80,7 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
     let channel = Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
     let signals = Signals::take()?;
     let notifier = Notifier::take();
-    let policy = Policy::new(&config.block_rpcs, &config.allow_rpcs);
-    let state = Arc::new(State {
-        config,
-        root,
-        exec: Default::default(),
-        files: Default::default(),
-        freeze,
-        system,
-        policy,
-        usage: Default::default(),
-        persist,
-    });
+    let state = Arc::new(State::with_freeze(config, root, persist, freeze, system));
     // From here on there may be two processes; the first of them only waits for the second's word. Before the loop is
     // made: what epoll says about signals is for the process that told it to watch them.
     let background = if state.config.daemonize { Some(daemon::daemonize()?) } else { None };
@@ -125,7 +113,7 @@ fn set_up(
     window::watch(&state.freeze, &state.system).map_err(|error| error.desc.into_owned())?;
     // A pid file may lie on a frozen file system, and writing it would block.
     let wanted = state.config.daemonize && (!frozen || daemon::is_never_frozen(path));
-    let pid_file = wanted.then(|| PidFile::create(path)).transpose()?;
+    let pid_file = wanted.then(|| PidFile::create(path)).transpose()?.flatten();
     let reactor =
         Reactor::new(Arc::clone(state), channel, signals, notifier).map_err(|error| error.desc.into_owned())?;
     Ok((reactor, pid_file))

@@ -6,6 +6,7 @@ pub mod host;
 pub mod numbers;
 pub mod proxmox;
 pub mod python;
+pub mod silence;
 pub mod skip;
 pub mod wait;
 

@@ -3,9 +3,12 @@
 mod databases;
 mod guardian;
 mod limits;
+#[path = "../stuck/matrix.rs"]
+mod matrix;
 mod silence;
 mod stacks;
 mod stage;
+mod stuck;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

@@ -19,6 +19,7 @@ impl Handler for GuestFstrim {
 
     fn run(cx: Context<'_>, args: FstrimArgs) -> Result<FstrimRet> {
         log::info!(target: "audit", "guest-fstrim called");
+        let _turn = cx.state.trimming.begin()?;
         trim_all(&cx.state.root, args.minimum.unwrap_or(0))
     }
 }

@@ -84,6 +84,8 @@ struct Inner {
     hooks: Option<Vec<PathBuf>>,
     /// Why file systems were thawed before the host asked for it, until it does.
     exceeded: Option<String>,
+    /// Thaws that wait for their turn: no freeze gets one before them.
+    thaws: usize,
     /// A thaw is thawing what a freeze that does not end has frozen.
     helping: bool,
     /// An earlier process of this agent has frozen we do not know what.
@@ -128,6 +130,27 @@ impl Drop for Turn<'_> {
         self.0.changed.notify_all();
         self.0.ring();
     }
+}
+
+/// A thaw that waits for its turn.
+#[derive(Debug)]
+struct Ahead<'a>(&'a Freeze);
+
+impl<'a> Ahead<'a> {
+    fn new(freeze: &'a Freeze) -> Self {
+        freeze.lock().thaws += 1;
+        Ahead(freeze)
+    }
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.0.lock().thaws -= 1;
+    }
+}
+
+fn called_off() -> Error {
+    Error::generic("freezing was called off by guest-fsfreeze-thaw")
 }
 
 /// How things stand, for people.
@@ -341,7 +364,7 @@ impl Freeze {
     fn outcome(&self) -> Result<i64> {
         let inner = self.lock();
         if inner.cancel {
-            return Err(Error::generic("freezing was called off by guest-fsfreeze-thaw"));
+            return Err(called_off());
         }
         Ok(i64::try_from(inner.held.len()).unwrap_or(i64::MAX))
     }
@@ -391,6 +414,7 @@ impl Freeze {
     fn begin_thaw(&self, world: &dyn World) -> Result<(Turn<'_>, i64)> {
         let since = Instant::now();
         let mut early = 0;
+        let _first = Ahead::new(self);
         {
             let mut inner = self.lock();
             if inner.working.is_some_and(|working| working.what == Operation::Freeze) {
@@ -414,6 +438,7 @@ impl Freeze {
                 // It may have been stuck for what was just thawed.
                 inner.give_up = Some(Instant::now() + self.patience.grace);
                 drop(inner);
+                world.call_off();
                 self.changed.notify_all();
             }
         }
@@ -432,6 +457,9 @@ impl Freeze {
         let mut inner = self.wait(limit)?;
         if inner.ending && what == Operation::Freeze {
             return Err(Error::generic("the agent is about to end"));
+        }
+        if inner.thaws > 0 && what == Operation::Freeze {
+            return Err(called_off());
         }
         inner.working = Some(Working { what, since: Instant::now() });
         drop(inner);

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,9 @@ pub trait World {
     fn disarm(&self);
     /// Called when everything is undone, the hooks as well.
     fn release(&self);
+    /// Ends a hook that is being run with `freeze`: nobody wants that any more. Holds until the next
+    /// [`guard`](World::guard).
+    fn call_off(&self) {}
 }
 
 /// A line for the log.
@@ -72,6 +76,8 @@ pub struct System {
     guard: Mutex<Option<Arc<Client>>>,
     /// File systems whose freeze was given up and has not come to an end.
     late: Arc<Mutex<Vec<Device>>>,
+    /// Nobody waits for the hooks that are being run with `freeze`.
+    called_off: AtomicBool,
     /// Lines for the log, which is silent while file systems are frozen.
     notes: Mutex<Vec<Note>>,
 }
@@ -79,7 +85,15 @@ pub struct System {
 impl System {
     /// With nothing frozen.
     pub fn new(root: Root, settings: Settings, marker: FrozenMarker) -> Self {
-        System { root, settings, marker, guard: Mutex::default(), late: Arc::default(), notes: Mutex::default() }
+        System {
+            root,
+            settings,
+            marker,
+            guard: Mutex::default(),
+            late: Arc::default(),
+            called_off: AtomicBool::new(false),
+            notes: Mutex::default(),
+        }
     }
 
     /// What tells a later process.
@@ -189,6 +203,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World for System {
     fn guard(&self) -> Result<()> {
+        self.called_off.store(false, Ordering::SeqCst);
         let client = Client::start(&guardian::client::Start {
             program: &self.settings.guardian,
             statedir: &self.settings.statedir,
@@ -197,6 +212,10 @@ impl World for System {
         })?;
         self.set_guardian(client);
         Ok(())
+    }
+
+    fn call_off(&self) {
+        self.called_off.store(true, Ordering::SeqCst);
     }
 
     fn hooks(&self) -> Vec<PathBuf> {
@@ -215,6 +234,7 @@ impl World for System {
                     Ok(())
                 },
                 |said| self.note(Note::Said(said)),
+                &|| self.called_off.load(Ordering::SeqCst),
             ),
             HookPhase::Thaw => hooks::thaw(ran, self.settings.hooks.limits, |hook| {
                 if let Some(guardian) = &guardian {

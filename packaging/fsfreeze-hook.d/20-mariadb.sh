@@ -10,10 +10,15 @@
 set -u
 umask 077
 
+case ${1:-} in
+freeze | thaw) ;;
+*)
+    echo "usage: $0 freeze|thaw" >&2
+    exit 2
+    ;;
+esac
+
 [ -r /etc/default/fsfreeze-mariadb ] && . /etc/default/fsfreeze-mariadb
-if [ -z "${MARIADB:-}" ]; then
-    MARIADB=$(command -v mariadb || command -v mysql) || exit 0
-fi
 WAIT=${MARIADB_WAIT:-30}
 MAX=${MARIADB_MAX:-900}
 RUN=${MARIADB_RUN:-/run/fsfreeze-mariadb}
@@ -52,9 +57,13 @@ lock() {
     esac
 }
 
-case ${1:-} in
+case $1 in
 freeze)
+    # Also where the client is gone: what an earlier call left behind must not stay.
     release
+    if [ -z "${MARIADB:-}" ]; then
+        MARIADB=$(command -v mariadb || command -v mysql) || exit 0
+    fi
     client -e 'SELECT 1' >/dev/null 2>&1 || {
         # A server that does not run needs no lock; one that runs and lets nobody in is a fault.
         if pidof mariadbd mysqld >/dev/null 2>&1; then
@@ -75,7 +84,7 @@ freeze)
     ' sh "$RUN" "$MAX" "$statements" </dev/null >/dev/null 2>&1 &
     tries=$((WAIT * 10))
     while [ "$tries" -gt 0 ]; do
-        read -r word <"$RUN/said" 2>/dev/null || word=
+        { read -r word <"$RUN/said"; } 2>/dev/null || word=
         case $word in
         1) exit 0 ;;
         ended)
@@ -92,8 +101,4 @@ freeze)
     exit 1
     ;;
 thaw) release ;;
-*)
-    echo "usage: $0 freeze|thaw" >&2
-    exit 2
-    ;;
 esac

@@ -7,6 +7,15 @@
 #   PSQL   the client with its options (default: psql as the user postgres over the local socket)
 set -u
 
+case ${1:-} in
+freeze) ;;
+thaw) exit 0 ;;
+*)
+    echo "usage: $0 freeze|thaw" >&2
+    exit 2
+    ;;
+esac
+
 [ -r /etc/default/fsfreeze-postgresql ] && . /etc/default/fsfreeze-postgresql
 if [ -z "${PSQL:-}" ]; then
     command -v psql >/dev/null || exit 0
@@ -19,22 +28,13 @@ client() {
     (cd / && $PSQL --no-psqlrc --no-password --quiet --tuples-only --command "$1")
 }
 
-case ${1:-} in
-freeze)
-    if ! error=$(client 'SELECT 1' 2>&1 >/dev/null); then
-        # A server that does not run needs no checkpoint; one that runs and lets nobody in is a fault.
-        if pidof postgres >/dev/null 2>&1; then
-            echo "$error" >&2
-            exit 1
-        fi
-        exit 0
+if ! error=$(client 'SELECT 1' 2>&1 >/dev/null); then
+    # A server that does not run needs no checkpoint; one that runs and lets nobody in is a fault.
+    if pidof postgres >/dev/null 2>&1; then
+        echo "$error" >&2
+        exit 1
     fi
-    # A standby checkpoints when it is told to by its primary, and refuses nothing.
-    client 'CHECKPOINT' >/dev/null
-    ;;
-thaw) ;;
-*)
-    echo "usage: $0 freeze|thaw" >&2
-    exit 2
-    ;;
-esac
+    exit 0
+fi
+# A standby checkpoints when it is told to by its primary, and refuses nothing.
+client 'CHECKPOINT' >/dev/null

@@ -14,7 +14,7 @@ use crate::agent::{self, Agent};
 use crate::cpio::Archive;
 use crate::disks::Disk;
 use crate::image::Image;
-use crate::kernel::Kernel;
+use crate::kernel::{Flavour, Kernel};
 use crate::process;
 
 /// What is installed beside Debian's essential packages.
@@ -95,7 +95,7 @@ pub fn image() -> Image {
     }
     let agent = Agent::under_test();
     let root = find_or_make();
-    let kernel = Kernel::find_or_fetch(&agent::target_directory().join("vm-cache"));
+    let kernel = Kernel::find_or_fetch(&agent::target_directory().join("vm-cache"), Flavour::Cloud);
     let directory = tempfile::Builder::new().prefix("vm-debian-").tempdir().expect("a temporary directory");
     let initrd = directory.path().join("initrd");
     write_initrd(&initrd, &kernel, &agent).unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));

@@ -8,12 +8,18 @@ use tempfile::TempDir;
 
 use crate::agent::{self, Agent};
 use crate::cpio::Archive;
-use crate::kernel::Kernel;
+use crate::hardware;
+use crate::kernel::{Flavour, Kernel};
 use crate::process;
 
 const MODULES: &[&str] = &[
     "ata_piix",
+    "crc32c_generic",
+    "dm_mod",
+    "ext4",
     "loop",
+    "overlay",
+    "raid1",
     "scsi_debug",
     "sd_mod",
     "virtio_blk",
@@ -27,7 +33,7 @@ const MODULES: &[&str] = &[
 
 /// Programs of the host that busybox has no version of, or no full one. Its shell prefers its own: call them by their
 /// full path.
-const PROGRAMS: &[&str] = &["chpasswd", "mke2fs", "socat"];
+const PROGRAMS: &[&str] = &["chpasswd", "dmsetup", "mke2fs", "socat"];
 
 /// What `chpasswd` of the shadow package asks to hash and store a password.
 const PAM_MODULE: &str = "security/pam_unix.so";
@@ -70,20 +76,34 @@ impl Image {
         Self::with_agent(Agent::under_test())
     }
 
+    /// Like [`Image::build`] with the kernel and what else a machine with all [`hardware`] needs.
+    ///
+    /// # Panics
+    /// When something it needs is missing, saying what.
+    pub fn build_for_hardware() -> Self {
+        Self::make(Agent::under_test(), Flavour::Full, hardware::MODULES, hardware::PROGRAMS)
+    }
+
     /// Makes the root file system with this agent in it.
     ///
     /// # Panics
     /// When something it needs is missing, saying what.
     pub fn with_agent(agent: Agent) -> Self {
-        let kernel = Kernel::find_or_fetch(&agent::target_directory().join("vm-cache"));
+        Self::make(agent, Flavour::Cloud, &[], &[])
+    }
+
+    fn make(agent: Agent, flavour: Flavour, modules: &[&str], programs: &[&str]) -> Self {
+        let kernel = Kernel::find_or_fetch(&agent::target_directory().join("vm-cache"), flavour);
         let directory = tempfile::Builder::new().prefix("vm-image-").tempdir().expect("a temporary directory");
         let initrd = directory.path().join("initrd");
-        write(&initrd, &kernel, &agent).unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
+        let (modules, programs) = ([MODULES, modules].concat(), [PROGRAMS, programs].concat());
+        write(&initrd, &kernel, &agent, &modules, &programs)
+            .unwrap_or_else(|error| panic!("{}: {error}", initrd.display()));
         Self { kernel: kernel.image, initrd, agent, root: None, _directory: directory }
     }
 }
 
-fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
+fn write(initrd: &Path, kernel: &Kernel, agent: &Agent, modules: &[&str], programs: &[&str]) -> io::Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(initrd)?));
     for directory in ["dev", "mnt/ext4", "mnt/xfs", "mnt/other", "proc", "run", "sys", "tmp", "root"] {
         archive.directory(directory)?;
@@ -96,7 +116,7 @@ fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
     archive.file("bin/busybox", 0o755, &fs::read(&busybox)?)?;
     for path in process::run("busybox", &["--list-full"]).lines() {
         // Debian's usrmerge makes the directories one; here each applet is where its own build puts it.
-        if !path.ends_with("/busybox") && !PROGRAMS.iter().any(|program| path.ends_with(&format!("/{program}"))) {
+        if !path.ends_with("/busybox") && !programs.iter().any(|program| path.ends_with(&format!("/{program}"))) {
             archive.symlink(path, "/bin/busybox")?;
         }
     }
@@ -114,7 +134,7 @@ fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
     archive.file("etc/pam.d/chpasswd", 0o644, b"password required pam_unix.so sha512\n")?;
 
     let base = format!("lib/modules/{}", kernel.release);
-    for file in kernel.module_files(MODULES) {
+    for file in kernel.module_files(modules) {
         archive.file(&format!("{base}/{file}"), 0o644, &fs::read(kernel.modules.join(&file))?)?;
     }
     for index in ["modules.dep", "modules.alias", "modules.symbols", "modules.builtin"] {
@@ -122,7 +142,7 @@ fn write(initrd: &Path, kernel: &Kernel, agent: &Agent) -> io::Result<()> {
     }
 
     let mut libraries = Vec::new();
-    for program in PROGRAMS {
+    for program in programs {
         let path = process::find(program).ok_or(io::ErrorKind::NotFound)?;
         archive.file(&format!("usr/sbin/{program}"), 0o755, &fs::read(&path)?)?;
         libraries.extend(agent::libraries(&path));

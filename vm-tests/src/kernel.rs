@@ -1,4 +1,4 @@
-//! The guest's kernel: Debian's cloud kernel, downloaded and unpacked into the cache without being installed.
+//! The guest's kernel: one of Debian's, downloaded and unpacked into the cache without being installed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,8 +6,32 @@ use std::path::{Path, PathBuf};
 
 use crate::process;
 
-/// The package that always depends on the newest one.
-const META_PACKAGE: &str = "linux-image-cloud-amd64";
+/// Which of Debian's kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// The one for virtual machines: a third of the size, and no drivers for SATA, USB and cards.
+    Cloud,
+    /// The one with all drivers.
+    Full,
+}
+
+impl Flavour {
+    /// The package that always depends on the newest one.
+    fn package(self) -> &'static str {
+        match self {
+            Self::Cloud => "linux-image-cloud-amd64",
+            Self::Full => "linux-image-amd64",
+        }
+    }
+
+    /// Its directory in the cache.
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Cloud => "kernel",
+            Self::Full => "kernel-full",
+        }
+    }
+}
 
 /// A kernel and its modules.
 #[derive(Clone, Debug)]
@@ -25,12 +49,12 @@ impl Kernel {
     ///
     /// # Panics
     /// With the reason, when it cannot be fetched.
-    pub fn find_or_fetch(cache: &Path) -> Self {
-        let root = cache.join("kernel");
+    pub fn find_or_fetch(cache: &Path, flavour: Flavour) -> Self {
+        let root = cache.join(flavour.directory());
         if let Some(kernel) = Self::find(&root) {
             return kernel;
         }
-        fetch(cache, &root);
+        fetch(cache, &root, flavour);
         Self::find(&root).unwrap_or_else(|| panic!("no kernel in the package unpacked to {}", root.display()))
     }
 
@@ -78,12 +102,13 @@ impl Kernel {
 }
 
 /// Downloads the newest kernel package and unpacks it to `root`, in one step that is either done or not.
-fn fetch(cache: &Path, root: &Path) {
-    let package = process::run("apt-cache", &["depends", META_PACKAGE])
+fn fetch(cache: &Path, root: &Path, flavour: Flavour) {
+    let meta = flavour.package();
+    let package = process::run("apt-cache", &["depends", meta])
         .lines()
         .find_map(|line| line.trim().strip_prefix("Depends: ").map(str::to_owned))
-        .unwrap_or_else(|| panic!("apt knows no {META_PACKAGE}: run apt-get update"));
-    let work = cache.join(format!("kernel.{}", std::process::id()));
+        .unwrap_or_else(|| panic!("apt knows no {meta}: run apt-get update"));
+    let work = cache.join(format!("{}.{}", flavour.directory(), std::process::id()));
     fs::create_dir_all(&work).unwrap_or_else(|error| panic!("{}: {error}", work.display()));
     eprintln!("downloading {package} for the guest");
     let output = process::output(process::command("apt-get").args(["download", &package]).current_dir(&work));

@@ -16,7 +16,9 @@ pub mod libvirt;
 pub mod machine;
 pub mod process;
 pub mod qmp;
+pub mod rounds;
 pub mod shell;
+pub mod snapshots;
 
 pub use image::Image;
 pub use machine::{Machine, Spec};
@@ -24,7 +26,9 @@ pub use machine::{Machine, Spec};
 /// The Debian packages these tests need (`apt-get install --no-install-recommends`). The guest's kernel is not among
 /// them: it is downloaded and unpacked, because installing it would build an initramfs for the host.
 pub const PACKAGES: &[&str] = &[
+    "btrfs-progs",
     "busybox-static",
+    "dmsetup",
     "e2fsprogs",
     "kmod",
     "libvirt-clients",
@@ -41,7 +45,9 @@ pub const PACKAGES: &[&str] = &[
 
 /// The programs of [`PACKAGES`] by which a missing package is found out.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("mkfs.btrfs", "btrfs-progs"),
     ("busybox", "busybox-static"),
+    ("dmsetup", "dmsetup"),
     ("mke2fs", "e2fsprogs"),
     ("depmod", "kmod"),
     ("virsh", "libvirt-clients"),

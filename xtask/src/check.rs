@@ -16,7 +16,11 @@ const LINES_WITH_TESTS_MAX: usize = 600;
 const JUNK_NAMES: [&str; 8] = ["util", "utils", "misc", "common", "helper", "helpers", "stuff", "shared"];
 
 /// Scripts for `/bin/sh`.
-const SCRIPTS: [&str; 1] = ["packaging/openrc/qemu-guest-agent"];
+const SCRIPTS: [&str; 3] = [
+    "packaging/fsfreeze-hook.d/20-mariadb.sh",
+    "packaging/fsfreeze-hook.d/20-postgresql.sh",
+    "packaging/openrc/qemu-guest-agent",
+];
 
 /// Runs all checks, quick ones first.
 pub(crate) fn run() -> Result {

@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `check`, `dist`.
+//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `dist`.
 
 mod bench;
 mod check;
 mod demo;
 mod dist;
+mod fuzz;
 mod packages;
 mod process;
 mod python;
@@ -29,6 +30,8 @@ enum Verb {
     Demo,
     /// Install what is missing and run every test
     Test(test::Options),
+    /// Run fuzz targets for long
+    Fuzz(fuzz::Options),
     /// Format, lints, documentation and the rules for source files
     Check,
     /// Measure the agent beside the C agent
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Demo => demo::run(),
         Verb::Test(options) => test::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Check => check::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Dist => dist::run(),

@@ -5,10 +5,24 @@ use std::process::Command;
 
 use crate::process::{Result, output, program, run};
 
-/// What the tests outside of machines need: the C agent to compare with, makers of file systems, and
-/// a place for clients in Python.
-pub(crate) const FOR_TESTS: &[&str] =
-    &["qemu-guest-agent", "btrfs-progs", "dmsetup", "e2fsprogs", "python3-venv", "util-linux", "xfsprogs"];
+/// What the tests outside of machines need: the C agent to compare with, makers of file systems, the servers for which
+/// there are hooks, and a place for clients in Python. Of MariaDB only the programs: nothing that is started or set up.
+pub(crate) const FOR_TESTS: &[&str] = &[
+    "qemu-guest-agent",
+    "btrfs-progs",
+    "dmsetup",
+    "e2fsprogs",
+    "mariadb-client-core",
+    "mariadb-server-core",
+    "postgresql",
+    "python3-venv",
+    "strace",
+    "util-linux",
+    "xfsprogs",
+];
+
+/// What Debian's packages ask before they start a service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs those packages that are not there. On a system without dpkg it only says what is wanted.
 pub(crate) fn install(wanted: &[&str]) -> Result {
@@ -27,7 +41,34 @@ pub(crate) fn install(wanted: &[&str]) -> Result {
     let mut command = as_root("apt-get");
     command.args(["install", "-y", "-q", "--no-install-recommends"]);
     command.args(["-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]);
-    run(command.args(&missing))
+    let policy = NoServices::begin()?;
+    let installed = run(command.args(&missing));
+    drop(policy);
+    installed
+}
+
+/// As long as it lives, no package that is installed starts a service. What the administrator has there stays.
+struct NoServices {
+    is_ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> Result<Self> {
+        let is_ours = !Path::new(POLICY).exists();
+        if is_ours {
+            let script = format!("printf '#!/bin/sh\\nexit 101\\n' >{POLICY} && chmod 755 {POLICY}");
+            run(as_root("sh").args(["-c", &script]))?;
+        }
+        Ok(NoServices { is_ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.is_ours && run(as_root("rm").arg(POLICY)).is_err() {
+            println!("{POLICY} is left behind; as long as it is there no package starts a service");
+        }
+    }
 }
 
 /// Brings apt's lists up to date, which a fresh container has none of.

@@ -1,14 +1,13 @@
 //! `cargo xtask test`: installs what is missing and runs every layer of tests.
 
 use std::env;
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use crate::process::{self, Result, cargo, output, program};
-use crate::{dist, packages, python, target, workspace};
+use crate::process::{self, Result, cargo};
+use crate::{dist, fuzz, packages, python, target};
 
 /// The C agent, where Debian puts it.
 pub(crate) const C_AGENT: &str = "/usr/sbin/qemu-ga";
@@ -145,8 +144,9 @@ fn conformance() -> Outcome {
 
 fn machines() -> Result {
     let agent = dist::static_build(&["qemu-ga"])?.join("qemu-ga");
-    if packages::has_dpkg() && !target().join("vm-cache/kernel").exists() {
-        // The guest's kernel is about to be downloaded, which needs apt's lists.
+    let is_cached = |kernel: &str| target().join("vm-cache").join(kernel).exists();
+    if packages::has_dpkg() && !(is_cached("kernel") && is_cached("kernel-full")) {
+        // A guest's kernel is about to be downloaded, which needs apt's lists.
         packages::update()?;
     }
     let mut command = cargo(&["test", "--package", "vm-tests", "--locked", "--no-fail-fast"]);
@@ -154,56 +154,13 @@ fn machines() -> Result {
 }
 
 fn fuzz() -> Outcome {
-    let nightly = |args: &[&str]| {
-        let mut command = program("rustup", ["run", "nightly", "cargo"]);
-        // Set by the cargo that started us: for its own toolchain, not for this one.
-        for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_TARGET_DIR"] {
-            command.env_remove(variable);
-        }
-        command.args(args);
-        command
-    };
-    if output(&mut nightly(&["--version"])).is_err() {
-        return Outcome::Skipped("cargo-fuzz needs a nightly toolchain: rustup toolchain install nightly".into());
+    if let Some(reason) = fuzz::missing_toolchain() {
+        return Outcome::Skipped(reason);
     }
-    let tools = target().join("tools");
-    if output(&mut program("cargo-fuzz", ["--version"])).is_err() && !tools.join("bin/cargo-fuzz").exists() {
-        let mut command = cargo(&["install", "--locked", "--quiet", "cargo-fuzz", "--root"]);
-        if let Err(reason) = process::run(command.arg(&tools).env_remove("CARGO_TARGET_DIR")) {
-            return missing(reason);
-        }
+    if let Err(reason) = fuzz::prepare() {
+        return missing(reason);
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([tools.join("bin")].into_iter().chain(env::split_paths(&path))).unwrap_or(path);
-    passed_if(fuzz_targets().and_then(|targets| {
-        process::run(nightly(&["fuzz", "build"]).env("PATH", &path))?;
-        for name in targets {
-            // New inputs go to a directory that is not under version control; the kept ones are only read.
-            let found = target().join("fuzz-corpus").join(&name);
-            fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
-            let mut command = nightly(&["fuzz", "run", &name]);
-            command.arg(&found).env("PATH", &path);
-            let kept = workspace().join("fuzz/corpus").join(&name);
-            if kept.is_dir() {
-                command.arg(kept);
-            }
-            let limit = format!("-max_total_time={FUZZ_SECONDS}");
-            process::run(command.args(["--", &limit, "-print_final_stats=1", "-verbosity=0", "-print_funcs=0"]))?;
-        }
-        Ok(())
-    }))
-}
-
-/// The names of the fuzz targets.
-fn fuzz_targets() -> Result<Vec<String>> {
-    let directory = workspace().join("fuzz/fuzz_targets");
-    let entries = fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
-        .collect();
-    names.sort();
-    if names.is_empty() { Err(format!("no fuzz targets in {}", directory.display())) } else { Ok(names) }
+    passed_if(fuzz::targets().and_then(|targets| fuzz::run_each(&targets, FUZZ_SECONDS)))
 }
 
 /// A layer that cannot run: skipped where a person works, a failure where a machine checks.

@@ -22,7 +22,6 @@ use qemu_ga::platform::linux::root::Root;
 use qemu_ga::reactor::Reactor;
 use qemu_ga::state::State;
 use qemu_ga::state::freeze::{Freeze, Settings, System, window};
-use qemu_ga::state::policy::Policy;
 
 fn main() -> ExitCode {
     if env::args_os().nth(1).is_some_and(|first| first == guardian::ARGUMENT) {
@@ -81,22 +80,11 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
     let channel = Channel::from_config(&config, activation.map(|activation| activation.socket)).map_err(text)?;
     let signals = Signals::take()?;
     let notifier = Notifier::take();
-    let policy = Policy::new(&config.block_rpcs, &config.allow_rpcs);
-    let state = Arc::new(State {
-        config,
-        root,
-        exec: Default::default(),
-        files: Default::default(),
-        freeze,
-        system,
-        policy,
-        usage: Default::default(),
-        persist,
-    });
+    let state = Arc::new(State::with_freeze(config, root, persist, freeze, system));
     // From here on there may be two processes; the first of them only waits for the second's word. Before the loop is
     // made: what epoll says about signals is for the process that told it to watch them.
     let background = if state.config.daemonize { Some(daemon::daemonize()?) } else { None };
-    let (mut reactor, _pid_file) = match (set_up(&state, channel, signals, frozen), background) {
+    let (mut reactor, _pid_file) = match (set_up(&state, channel, (signals, notifier), frozen), background) {
         (Ok(parts), background) => {
             if let Some(background) = background {
                 background.ready();
@@ -109,18 +97,15 @@ fn run(config: Config, warnings: &[String], activation: Option<Activation>) -> R
     log::never_wait();
     // Files that the host has opened may hang when they are closed; the end does not wait for that.
     mem::forget(Arc::clone(&state));
-    notifier.ready();
     ::log::debug!("Guest agent version {} started", env!("CARGO_PKG_VERSION"));
-    let outcome = reactor.run();
-    notifier.stopping();
-    outcome.map_err(text)
+    reactor.run().map_err(text)
 }
 
 /// What belongs to the process that stays.
 fn set_up(
     state: &Arc<State>,
     channel: Channel,
-    signals: Signals,
+    (signals, notifier): (Signals, Notifier),
     frozen: bool,
 ) -> Result<(Reactor, Option<PidFile>), String> {
     let path = &state.config.pidfile;
@@ -128,7 +113,8 @@ fn set_up(
     window::watch(&state.freeze, &state.system).map_err(|error| error.desc.into_owned())?;
     // A pid file may lie on a frozen file system, and writing it would block.
     let wanted = state.config.daemonize && (!frozen || daemon::is_never_frozen(path));
-    let pid_file = wanted.then(|| PidFile::create(path)).transpose()?;
-    let reactor = Reactor::new(Arc::clone(state), channel, signals).map_err(|error| error.desc.into_owned())?;
+    let pid_file = wanted.then(|| PidFile::create(path)).transpose()?.flatten();
+    let reactor =
+        Reactor::new(Arc::clone(state), channel, signals, notifier).map_err(|error| error.desc.into_owned())?;
     Ok((reactor, pid_file))
 }

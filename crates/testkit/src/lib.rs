@@ -3,8 +3,10 @@
 pub mod agent;
 pub mod fuse;
 pub mod host;
+pub mod numbers;
 pub mod proxmox;
 pub mod python;
+pub mod silence;
 pub mod skip;
 pub mod wait;
 

@@ -74,7 +74,8 @@ pub(crate) fn a_user_is_told_from_login_to_logout(guest: &mut Guest) {
         "loginctl show-session $(loginctl --no-legend list-sessions | tr -s ' ' | sed 's/^ //' | cut -d' ' -f1)";
     let logind = guest.machine.shell.number(&format!("date -d \"$({session} --property=Timestamp --value)\" +%s"));
     assert_eq!(by_logind.floor(), logind as f64);
-    assert!((by_logind - time).abs() < 30.0, "{by_logind} by logind, {time} by utmp");
+    // The one is the beginning of the login, the other its end, which a busy host draws out.
+    assert!((by_logind - time).abs() < SOON.as_secs_f64() * 2.0, "{by_logind} by logind, {time} by utmp");
 
     guest.machine.shell.run(&format!("systemctl stop {LOGIN}"));
     for utmp in ["there", "gone"] {

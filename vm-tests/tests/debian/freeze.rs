@@ -10,7 +10,7 @@ use vm_tests::process;
 use crate::{Guest, SOON, UNIT};
 
 /// The root, ext4 and xfs.
-const FILE_SYSTEMS: u64 = 3;
+pub(crate) const FILE_SYSTEMS: u64 = 3;
 
 const MIB: u64 = 1 << 20;
 
@@ -21,14 +21,14 @@ const FLOOD: &str = "touch /run/flood; long=$(printf %0999d 0)
     echo $! >/run/flood.pid";
 
 /// A write to the root file system, which says in a file that is never frozen when it is done.
-const WRITE: &str = "rm -f /run/written; (echo late >/root/late; touch /run/written) >/dev/null 2>&1 &";
+pub(crate) const WRITE: &str = "rm -f /run/written; (echo late >/root/late; touch /run/written) >/dev/null 2>&1 &";
 
 fn is_written(guest: &mut Guest) -> bool {
     guest.machine.shell.succeeds("[ -e /run/written ]")
 }
 
 #[track_caller]
-fn wait_written(guest: &mut Guest) {
+pub(crate) fn wait_written(guest: &mut Guest) {
     wait::until("the stalled write", SOON, || is_written(guest).then_some(()));
 }
 

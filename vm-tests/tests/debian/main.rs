@@ -17,6 +17,7 @@ mod freeze;
 mod journal;
 mod power;
 mod service;
+mod watchdog;
 
 /// The limit for something that the guest does by itself, on a busy host.
 const SOON: Duration = Duration::from_secs(60);
@@ -74,6 +75,23 @@ impl Guest {
         self.machine.shell.run(&format!("systemctl show --value --property={property} {UNIT}"))
     }
 
+    /// Settings of a test's own, in place of those of the unit. The next start has them.
+    #[track_caller]
+    fn override_unit(&mut self, name: &str, settings: &str) {
+        let directory = format!("/run/systemd/system/{UNIT}.d");
+        let settings = settings.replace('\n', "\\n");
+        let script =
+            format!("mkdir -p {directory}; printf '{settings}' >{directory}/{name}.conf; systemctl daemon-reload");
+        self.machine.shell.run_within(&script, SOON);
+    }
+
+    /// Undoes [`Guest::override_unit`].
+    #[track_caller]
+    fn keep_unit(&mut self, name: &str) {
+        let script = format!("rm -f /run/systemd/system/{UNIT}.d/{name}.conf; systemctl daemon-reload");
+        self.machine.shell.run_within(&script, SOON);
+    }
+
     /// Asks the agent on a connection of its own.
     #[track_caller]
     fn call(&mut self, command: &str, arguments: Value) -> Value {
@@ -114,6 +132,10 @@ fn main() -> ExitCode {
         freeze::fstrim_gives_the_blocks_of_the_root_file_system_back,
         service::a_killed_agent_is_started_again,
         service::the_service_goes_and_comes_with_the_port,
+        watchdog::an_agent_whose_port_is_absent_waits_and_is_not_started_again,
+        watchdog::an_agent_that_hangs_is_ended_by_the_watchdog_and_started_again,
+        watchdog::an_agent_that_hangs_while_frozen_leaves_nothing_frozen,
+        watchdog::a_machine_that_stood_still_is_no_reason_to_end_the_agent,
         service::installed_as_the_readme_says_it_starts_at_once,
         service::a_mistake_in_the_configuration_is_told_and_not_tried_for_ever,
         journal::lines_in_the_journal_carry_their_severity,

@@ -28,6 +28,9 @@ pub(crate) fn the_udev_rule_starts_the_service(guest: &mut Guest) {
     assert_eq!(guest.machine.shell.run("pidof qemu-ga"), pid);
     guest.ping();
     assert_eq!(guest.service("NRestarts"), "0");
+    assert_eq!(guest.service("Type"), "notify");
+    assert_eq!(guest.service("WatchdogUSec"), "3min");
+    assert_eq!(guest.service("StatusText"), "at channel '/dev/virtio-ports/org.qemu.guest_agent.0'");
 }
 
 pub(crate) fn a_killed_agent_is_started_again(guest: &mut Guest) {
@@ -56,12 +59,14 @@ pub(crate) fn the_service_goes_and_comes_with_the_port(guest: &mut Guest) {
     assert!(!guest.machine.shell.succeeds("pidof qemu-ga"), "an agent runs without a port");
     assert_ne!(guest.service("ActiveState"), "failed");
     assert_eq!(guest.machine.shell.number(starts), before, "it was started without a port");
+    assert_eq!(guest.service("NRestarts"), "0");
     guest.machine.shell.run(&format!("systemctl stop {UNIT}"));
 
     guest.machine.plug_agent_port();
     guest.ping();
     guest.wait_service("active");
     assert_eq!(guest.machine.shell.number(starts), before + 1);
+    assert_eq!(guest.service("NRestarts"), "0");
 }
 
 pub(crate) fn installed_as_the_readme_says_it_starts_at_once(guest: &mut Guest) {
@@ -91,9 +96,13 @@ fn commands_of_the_readme() -> String {
 }
 
 pub(crate) fn a_mistake_in_the_configuration_is_told_and_not_tried_for_ever(guest: &mut Guest) {
+    assert_eq!(guest.service("StartLimitBurst"), "20");
+    assert_eq!(guest.service("StartLimitIntervalUSec"), "1min");
+    // The same in less time.
+    guest.override_unit("limit", "[Unit]\nStartLimitBurst=3\n");
     let shell = &mut guest.machine.shell;
     shell.run("mkdir -p /etc/qemu; printf '[general]\nmethod=pigeon\n' >/etc/qemu/qemu-ga.conf");
-    shell.run(&format!("systemctl --no-block restart {UNIT}"));
+    shell.run(&format!("systemctl reset-failed {UNIT}; systemctl --no-block restart {UNIT}"));
     guest.wait_service("failed");
     let shell = &mut guest.machine.shell;
     let told = wait::until("the reason in the journal", SOON, || {
@@ -109,5 +118,6 @@ pub(crate) fn a_mistake_in_the_configuration_is_told_and_not_tried_for_ever(gues
         .machine
         .shell
         .run(&format!("rm /etc/qemu/qemu-ga.conf; systemctl reset-failed {UNIT}; systemctl start {UNIT}"));
+    guest.keep_unit("limit");
     guest.ping();
 }

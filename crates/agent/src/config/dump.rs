@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Config;
 use super::keyfile::escape;
+use super::lists;
 
 /// One group, keys in the C agent's order. The lists keep their order, which the C agent reverses.
 pub(super) fn dump(config: &Config) -> String {
@@ -30,8 +31,8 @@ pub(super) fn dump(config: &Config) -> String {
     line("statedir", &path(&config.statedir));
     line("verbose", flag(config.verbose));
     line("retry-path", flag(config.retry_path));
-    line("block-rpcs", &escape(&config.block_rpcs.join(",")));
-    line("allow-rpcs", &escape(&config.allow_rpcs.join(",")));
+    line("block-rpcs", &escape(&lists::join(&config.block_rpcs)));
+    line("allow-rpcs", &escape(&lists::join(&config.allow_rpcs)));
     // Not a key of the C agent's, so only there where it was set.
     if let Some(limit) = config.reply_limit {
         line("reply-limit", &limit.to_string());

@@ -10,6 +10,15 @@ pub fn extend(list: &mut Vec<String>, value: &str) {
     }
 }
 
+/// The value that [`extend`] makes this list of.
+pub fn join(list: &[String]) -> String {
+    match list {
+        // An empty name alone is a list that has an entry, and must not come back as the list that has none.
+        [name] if name.is_empty() => " ".to_owned(),
+        list => list.join(","),
+    }
+}
+
 /// Commands of QEMU 11.1's agent on Linux. A list may name one that this agent does not have, or not yet: blocking it
 /// changes nothing, and it is no slip of the pen.
 const ELSEWHERE: [&str; 43] = [
@@ -98,6 +107,13 @@ mod tests {
     fn an_allow_list_of_nothing_but_separators_does_not_become_an_empty_list() {
         assert_eq!(names(" "), [""]);
         assert_eq!(names(","), ["", ""]);
+    }
+
+    #[test]
+    fn what_is_joined_is_the_same_list_again() {
+        for value in ["", " ", ",", "a", "a,b", "a,,b,", ",a"] {
+            assert_eq!(names(&join(&names(value))), names(value), "{value:?}");
+        }
     }
 
     #[test]

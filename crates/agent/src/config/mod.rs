@@ -90,7 +90,16 @@ impl Config {
     /// `Ok(false)` if there is no such file. The error is the reason, without the file's name.
     pub fn load(&mut self, path: &Path, warnings: &mut Vec<String>) -> Result<bool, String> {
         let Some(text) = read_file(path)? else { return Ok(false) };
-        let file = KeyFile::parse(&text)?;
+        self.take(&text, path, warnings)?;
+        Ok(true)
+    }
+
+    /// Takes over what a file's text sets; `path` is for the warnings.
+    ///
+    /// # Errors
+    /// As of [`Config::load`].
+    pub fn take(&mut self, text: &[u8], path: &Path, warnings: &mut Vec<String>) -> Result<(), String> {
+        let file = KeyFile::parse(text)?;
         let shown = path.display();
         for group in file.groups().filter(|g| *g != GROUP) {
             warnings.push(format!("{shown}: group '{group}' has no meaning here and is ignored"));
@@ -100,8 +109,7 @@ impl Config {
                 warnings.push(format!("{shown}: unknown key '{key}' is ignored{hint}"));
             }
         }
-        self.apply(&file)?;
-        Ok(true)
+        self.apply(&file)
     }
 
     fn apply(&mut self, file: &KeyFile) -> Result<(), String> {

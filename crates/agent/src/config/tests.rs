@@ -102,6 +102,15 @@ fn a_dump_has_the_c_agents_keys_in_its_order() {
 }
 
 #[test]
+fn what_allows_nothing_allows_nothing_when_it_was_dumped_and_read_again() {
+    let (_, config, _) = load("[general]\nallow-rpcs=\\s\n");
+    assert_eq!(config.allow_rpcs, [""]);
+    let dump = config.dump();
+    assert!(dump.ends_with("block-rpcs=\nallow-rpcs=\\s\n"), "{dump}");
+    assert_eq!(load(&dump).1, config);
+}
+
+#[test]
 fn only_the_devices_have_a_path_by_default() {
     let path = |method: &str| {
         let mut config = Config { method: method.into(), ..Config::default() };

@@ -82,7 +82,8 @@ impl Guardian {
         let agent = Packets::new(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?);
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         rustix::stdio::dup2_stdin(&null)?;
-        let Ok(signals) = Signals::take() else { return Ok(None) };
+        // What a watchdog ends an agent with that hangs, the guardian of its freeze gets as well.
+        let Ok(signals) = Signals::take_all() else { return Ok(None) };
         // The name and the kernel's favour are niceties.
         let _ = rustix::thread::set_name(c"qga-guardian");
         let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");

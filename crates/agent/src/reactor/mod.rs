@@ -2,6 +2,7 @@
 //! elsewhere; here are only the channel, the clients, signals and deadlines.
 
 mod connection;
+mod manager;
 mod poller;
 mod port;
 #[cfg(test)]
@@ -17,11 +18,14 @@ use rustix::io::Errno;
 
 use crate::channel::{self, Channel, Listener, PortKind};
 use crate::daemon::{Signal, Signals};
-use crate::executor::Executor;
+use crate::executor::{Answer, Executor};
+use crate::notify::Notifier;
 use crate::platform::linux::errno::{Context, ErrnoText};
 use crate::session::{Environment, Session};
 use crate::state::State;
+use crate::state::freeze::Standing;
 use connection::{Connection, Fate, Peer};
+use manager::{Condition, Manager};
 use poller::{Poller, Ready, Token};
 use port::PortWatch;
 
@@ -59,6 +63,7 @@ pub struct Reactor {
     state: Arc<State>,
     executor: Executor,
     signals: Signals,
+    manager: Manager,
     source: Source,
     reply_limit: Option<usize>,
     connections: BTreeMap<u64, Connection>,
@@ -83,13 +88,18 @@ enum Source {
 
 impl Reactor {
     /// Opens the channel as far as it is not open. An error is the reason why the agent cannot start.
-    pub fn new(state: Arc<State>, channel: Channel, signals: Signals) -> Result<Self> {
+    pub fn new(state: Arc<State>, channel: Channel, signals: Signals, notifier: Notifier) -> Result<Self> {
         let failed = || "cannot set up the event loop".to_owned();
         let poller = Poller::new().context(failed)?;
         let executor = Executor::new().context(failed)?;
         poller.watch_input(&signals, SIGNALS).context(failed)?;
         poller.watch_input(executor.wake_fd(), RESULTS).context(failed)?;
+        if notifier.is_heard() {
+            // What is told of a freeze is told in time also when no request ended it.
+            state.freeze.ring_on_change(executor.wake_fd().try_clone_to_owned().context(failed)?);
+        }
         let reply_limit = channel::reply_limit(&state.config, &channel);
+        let channel_name = state.config.path.as_ref().map_or_else(String::new, |path| path.display().to_string());
         let source = match channel {
             Channel::Listener(listener) => {
                 poller.watch_input(&listener, LISTENER).context(failed)?;
@@ -102,6 +112,7 @@ impl Reactor {
             state,
             executor,
             signals,
+            manager: Manager::new(notifier, channel_name),
             source,
             reply_limit,
             connections: BTreeMap::new(),
@@ -118,6 +129,7 @@ impl Reactor {
 
     /// Works until a signal says to end, or until the port is lost for good. Nothing is left frozen.
     pub fn run(&mut self) -> Result<()> {
+        self.manager.ready(self.condition());
         loop {
             if let Err(error) = self.turn() {
                 if self.ending.is_some() {
@@ -151,7 +163,27 @@ impl Reactor {
             self.advance(id)?;
         }
         self.orphans.retain(|orphan| !orphan.is_idle());
+        self.tell_manager();
         Ok(())
+    }
+
+    fn tell_manager(&mut self) {
+        if !self.manager.is_heard() {
+            return;
+        }
+        self.manager.turned(Instant::now());
+        if self.ending.is_none() {
+            self.manager.tell(self.condition());
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        match (self.state.freeze.standing(), &self.source) {
+            (Standing::Thawed, Source::Listener(_)) => Condition::Listening,
+            (Standing::Thawed, Source::Port(watch)) if watch.is_open() => Condition::AtPort,
+            (Standing::Thawed, Source::Port(_)) => Condition::Waiting,
+            (standing, _) => Condition::Files(standing),
+        }
     }
 
     fn handle(&mut self, event: Ready) -> Result<()> {
@@ -184,10 +216,11 @@ impl Reactor {
             return;
         }
         self.ending = Some(Instant::now());
+        self.manager.stopping();
         let state = Arc::clone(&self.state);
         let job = Box::new(move || {
             thaw_before_the_end(&state);
-            Vec::new()
+            Answer::default()
         });
         match self.executor.start_last(OWN_JOBS, job) {
             Ok(()) => self.thawing = true,
@@ -343,7 +376,7 @@ impl Reactor {
         };
         // Once it has passed, only the last thaw is waited for, which tells of its end.
         let end = self.ending.map(|since| since + LAST_COMMANDS).filter(|at| *at > Instant::now());
-        [sessions, orphans, port, end, self.accept_again].into_iter().flatten().min()
+        [sessions, orphans, port, end, self.accept_again, self.manager.deadline()].into_iter().flatten().min()
     }
 
     fn expire(&mut self) {

@@ -46,6 +46,10 @@ impl PortWatch {
         self.port.kind()
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.next.is_none()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.next
     }

@@ -5,6 +5,7 @@ pub mod exec;
 pub mod files;
 pub mod freeze;
 pub mod policy;
+pub mod trimming;
 
 use std::sync::Arc;
 
@@ -32,27 +33,48 @@ pub struct State {
     pub policy: policy::Policy,
     /// Which file systems do not answer.
     pub usage: usage::Asker,
+    /// Who is trimming.
+    pub trimming: trimming::Trimming,
     /// What outlives the process.
     pub persist: Persist,
 }
 
-#[cfg(test)]
 impl State {
-    /// An agent whose state directory is `dir`.
-    pub(crate) fn for_tests(dir: &std::path::Path) -> Self {
-        let root = Root::default();
-        let config = Config::default();
-        let persist = Persist::new(dir, &root).unwrap();
+    /// An agent that has done nothing yet: no file is open, no program started, nothing frozen.
+    pub fn new(config: Config, root: Root, persist: Persist) -> Self {
+        let settings = freeze::Settings::of(&config);
+        let system = freeze::System::new(root.clone(), settings, persist.frozen.clone());
+        State::with_freeze(config, root, persist, Arc::default(), Arc::new(system))
+    }
+
+    /// The same, where the one before it may have left file systems frozen, and `freeze` knows of that.
+    pub fn with_freeze(
+        config: Config,
+        root: Root,
+        persist: Persist,
+        freeze: Arc<freeze::Freeze>,
+        system: Arc<freeze::System>,
+    ) -> Self {
+        let policy = policy::Policy::new(&config.block_rpcs, &config.allow_rpcs);
         State {
-            system: Arc::new(freeze::System::new(root.clone(), freeze::Settings::of(&config), persist.frozen.clone())),
             config,
+            root,
             exec: exec::Exec::default(),
             files: files::FileTable::default(),
-            freeze: Arc::default(),
-            policy: policy::Policy::default(),
+            freeze,
+            system,
+            policy,
             usage: usage::Asker::default(),
+            trimming: trimming::Trimming::default(),
             persist,
-            root,
         }
+    }
+
+    /// An agent whose state directory is `dir`.
+    #[cfg(test)]
+    pub(crate) fn for_tests(dir: &std::path::Path) -> Self {
+        let root = Root::default();
+        let persist = Persist::new(dir, &root).unwrap();
+        State::new(Config::default(), root, persist)
     }
 }

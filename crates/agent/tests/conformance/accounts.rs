@@ -269,6 +269,73 @@ fn errors_of_passwords_have_the_c_agents_texts() {
     assert_eq!(error(&mut host, PASSWORD, crypted), "Parameter 'crypted' is missing");
 }
 
+/// `/etc` with two accounts in it, for a `chpasswd` that is given busybox's name.
+const BUSYBOX: &str = "
+set -e
+mount --bind \"$1\" /usr/sbin/chpasswd
+[ ! -e /bin/busybox ] || mount --bind \"$1\" /bin/busybox
+mount -t tmpfs -o mode=755 none /etc
+echo root:x:0:0::/root:/bin/sh >/etc/passwd
+echo eve:x:1:1::/:/bin/sh >>/etc/passwd
+( umask 077; echo 'root:*:19000:0:99999:7:::' >/etc/shadow; echo 'eve:!:19000:0:99999:7:::' >>/etc/shadow )
+shift
+exec \"$@\"
+";
+
+fn encoded(text: &str) -> String {
+    let mut out = Vec::new();
+    qga_proto::base64::encode_into(&mut out, text.as_bytes());
+    String::from_utf8(out).unwrap()
+}
+
+/// Debian's busybox has no such applet; `QGA_TEST_BUSYBOX` names another one.
+#[test]
+fn busyboxs_own_chpasswd_sets_a_password_of_any_length() {
+    let test = "busybox";
+    let named = std::env::var_os("QGA_TEST_BUSYBOX").map(PathBuf::from);
+    let busybox = named.unwrap_or_else(|| "/bin/busybox".into());
+    let applet = |args: &[&str]| {
+        let output = std::process::Command::new(&busybox).args(args).output();
+        output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if !applet(&["--list"]).lines().any(|name| name == "chpasswd") {
+        return skip::skipped(test, "there is no busybox with chpasswd here");
+    }
+    if !PROGRAM.is_ours() || !skip::is_root(test) || !Path::new("/usr/sbin/chpasswd").exists() {
+        return skip::skipped(test, "only for ours, as root, where there is a chpasswd to put it in the place of");
+    }
+    let argument = busybox.display().to_string();
+    let inside = ["unshare", "-m", "--propagation", "private", "sh", "-c", BUSYBOX, "sh", &argument];
+    let agent = setup().allow(PASSWORD).powerful().inside(inside).start();
+    let shadow = PathBuf::from(format!("/proc/{}/root/etc/shadow", agent.pid()));
+    let hash = || {
+        let text = fs::read_to_string(&shadow).unwrap();
+        assert!(text.starts_with("root:*:19000:0:99999:7:::\n"), "{text}");
+        text.lines().find_map(|line| line.strip_prefix("eve:")?.split(':').next().map(str::to_owned)).unwrap()
+    };
+    let mut host = agent.host();
+    let mut set = |user: &str, password: &str, crypted: bool| {
+        let password = encoded(password);
+        let arguments = json!({ "username": user, "password": password, "crypted": crypted });
+        host.call(PASSWORD, arguments).map(|_| ()).map_err(|error| error.desc)
+    };
+    for password in ["s3cret", "h\u{fc}te: & \\ -e", "as long as one likes"] {
+        assert_eq!(set("eve", password, false), Ok(()));
+        let made = hash();
+        let salt = made.strip_prefix("$6$").and_then(|rest| rest.split('$').next());
+        let salt = salt.unwrap_or_else(|| panic!("no SHA-512: {made}"));
+        let crypt = |password: &str| applet(&["mkpasswd", "-m", "sha512", "-S", salt, password]);
+        assert_eq!(made, crypt(password));
+        assert_ne!(made, crypt(&password[..password.len() - 1]));
+    }
+    let given = applet(&["mkpasswd", "-m", "sha512", "-S", "saltsalt", "hunter2"]);
+    assert_eq!(set("eve", &given, true), Ok(()));
+    assert_eq!(hash(), given);
+    let unknown = set("nosuch", "x", false).unwrap_err();
+    assert!(unknown.starts_with("child process has failed to set user password: "), "{unknown}");
+    assert_eq!(hash(), given);
+}
+
 #[test]
 fn what_would_set_another_password_or_none_is_refused() {
     let Some((agent, mut host)) = world("dangerous passwords") else { return };

@@ -65,6 +65,48 @@ fn interfaces_come_in_the_kernels_order_with_their_addresses() {
     }
 }
 
+/// A container's `/sys` is not its own, is half hidden, or is not there: everything comes over netlink and `/proc/net`.
+#[test]
+fn a_container_without_sys_has_all_its_interfaces_and_routes() {
+    let test = "a container without /sys";
+    if !skip::is_root(test) || !skip::has(test, "ip") || !skip::has(test, "unshare") {
+        return;
+    }
+    let ask = |hide: &str| {
+        let script = format!("{hide}\n{NETWORK}");
+        let inside = ["unshare", "-n", "-m", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let agent = setup().inside(inside).start();
+        let root = std::path::PathBuf::from(format!("/proc/{}/root/sys/class/net", agent.pid()));
+        let interfaces = agent.host().call("guest-network-get-interfaces", json!({})).unwrap();
+        let routes = agent.host().call("guest-network-get-route", json!({})).ok();
+        // Old C agents do not have it.
+        assert!(routes.is_some() || !crate::PROGRAM.is_ours());
+        (root.exists(), interfaces.as_array().unwrap().clone(), routes)
+    };
+    let (_, with, routes_with) = ask("");
+    let (is_there, without, routes_without) = ask("mount -t tmpfs -o mode=555 none /sys");
+    assert!(!is_there, "the test hides nothing");
+    let steady = |list: &[Value]| -> Vec<Value> {
+        let mut list = list.to_vec();
+        for interface in &mut list {
+            // Counters run, and an address of IPv6's own making comes when it likes.
+            interface["statistics"] = interface["statistics"].is_object().into();
+            if let Some(addresses) = interface.get_mut("ip-addresses").and_then(Value::as_array_mut) {
+                addresses.retain(|address| !address["ip-address"].as_str().unwrap().starts_with("fe80:"));
+            }
+        }
+        list
+    };
+    assert!(without.len() >= 3, "{without:?}");
+    assert_eq!(steady(&without), steady(&with));
+    let lines = |routes: &Option<Value>| -> Vec<String> {
+        let list = routes.iter().flat_map(|routes| routes.as_array().unwrap());
+        list.filter(|route| route["version"] == 4).map(Value::to_string).collect()
+    };
+    assert_eq!(lines(&routes_without), lines(&routes_with));
+    assert!(routes_without.is_none() || lines(&routes_without).len() >= 2, "{routes_without:?}");
+}
+
 #[test]
 fn hardware_addresses_are_lower_case_and_zeros_where_there_is_none() {
     let Some(list) = in_namespace("hardware addresses", NETWORK) else { return };

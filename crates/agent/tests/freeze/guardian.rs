@@ -1,7 +1,9 @@
 //! What becomes of frozen file systems when the agent cannot thaw.
 
+use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,6 +71,96 @@ fn a_guardian_is_there_from_before_the_freeze_until_after_the_thaw() {
             assert_eq!(files, [stage.path("/mnt/a").to_str().unwrap(), "anon_inode:[signalfd]"]);
             assert_eq!(freeze.thaw(&system), Ok(1));
             assert_eq!(guardians(), []);
+        }
+    });
+}
+
+#[test]
+fn a_guardian_has_all_its_memory_before_anything_is_frozen() {
+    on_stage("guardian::a_guardian_has_all_its_memory_before_anything_is_frozen", |stage| {
+        if rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_err() {
+            eprintln!("SKIPPED a_guardian_has_all_its_memory_before_anything_is_frozen: no right to lock memory");
+            return;
+        }
+        rustix::mm::munlockall().unwrap();
+        stage.new_mount("a.ext4", "/mnt/a");
+        let root = stage.root();
+        let marker = marker(stage);
+        let system = system(&root, None, &marker);
+        let freeze = Freeze::default();
+        assert_eq!(freeze.freeze(&system, None), Ok(1));
+        let guardian = guardians()[0];
+        let maps = fs::read_to_string(format!("/proc/{}/smaps", guardian.as_raw_nonzero())).unwrap();
+        assert_eq!(freeze.thaw(&system), Ok(1));
+        // Its program, its libraries, its heap and stack: no page of them has to be read from a disk any more.
+        let (mut head, mut size, mut program) = ("", "", 0);
+        for line in maps.lines() {
+            let mut words = line.split_whitespace();
+            match (words.next().unwrap(), words.next().unwrap()) {
+                (range, permissions) if range.contains('-') => {
+                    head = if permissions.starts_with('r') { line } else { "" }
+                }
+                ("Size:", value) => size = value,
+                ("Rss:", resident) if !head.is_empty() && !head.ends_with(']') => {
+                    assert_eq!(resident, size, "{head}");
+                    program += usize::from(head.ends_with("qemu-ga"));
+                }
+                ("Rss:", resident) if head.ends_with("[heap]") || head.ends_with("[stack]") => {
+                    assert_eq!(resident, size, "{head}");
+                }
+                ("VmFlags:", _) if !head.is_empty() && !head.contains("[v") => {
+                    assert!(line.split_whitespace().any(|flag| flag == "lo"), "{head} {line}");
+                }
+                _ => {}
+            }
+        }
+        assert!(program >= 2, "code and constants of the program: {maps}");
+    });
+}
+
+/// Set where an agent is to come to an end in this way, at this place.
+const END: &str = "QGA_TEST_END";
+
+/// Freezes, and panics or aborts.
+fn freeze_and_end(how: &str) -> ! {
+    let (how, top) = how.split_once(' ').unwrap();
+    let top = Path::new(top);
+    let marker = FrozenMarker::new(top, &Root::default()).unwrap();
+    let system = system(&Root::new(top.join("root")), Some(&top.join("hook")), &marker);
+    let freeze = Freeze::default();
+    assert_eq!(freeze.freeze(&system, None), Ok(1));
+    if how == "abort" {
+        std::process::abort();
+    }
+    panic!("on purpose");
+}
+
+#[test]
+fn an_agent_that_panics_or_aborts_leaves_nothing_frozen() {
+    const NAME: &str = "guardian::an_agent_that_panics_or_aborts_leaves_nothing_frozen";
+    if let Some(how) = env::var_os(END) {
+        freeze_and_end(how.to_str().unwrap());
+    }
+    on_stage(NAME, |stage| {
+        stage.new_mount("a.ext4", "/mnt/a");
+        stage.root();
+        let (_, marker) = (hook(stage), marker(stage));
+        for (how, end) in [("panic", "on purpose"), ("abort", "")] {
+            let since = Instant::now();
+            let output = Command::new(env::current_exe().unwrap())
+                .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
+                .env(END, format!("{how} {}", stage.outside("").to_str().unwrap()))
+                .output()
+                .unwrap();
+            assert!(!output.status.success());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(end), "{said}");
+            assert_eq!(stage.frozen(), [true], "{how}: {said}");
+            wait_until(|| thawed(stage));
+            assert!(since.elapsed() >= GRACE, "{:?}", since.elapsed());
+            wait_until(|| hooked(stage) == "freeze thaw");
+            assert!(!marker.path().exists());
+            fs::remove_file(stage.outside("hook.log")).unwrap();
         }
     });
 }
@@ -150,15 +242,18 @@ fn a_guardian_that_is_told_to_end_thaws_first() {
         let root = stage.root();
         let (hook, marker) = (hook(stage), marker(stage));
         let (freeze, system) = within(600, &root, Some(&hook), &marker);
-        assert_eq!(freeze.freeze(&*system, None), Ok(1));
-        window::watch(&freeze, &system).unwrap();
-        kill_process(guardians()[0], Signal::TERM).unwrap();
-        wait_until(|| !freeze.is_frozen());
-        wait_until(|| guardians().is_empty());
-        assert_eq!(stage.frozen(), [false]);
-        assert_eq!(hooked(stage), "freeze thaw");
-        let error = freeze.thaw(&*system).unwrap_err();
-        assert!(error.desc.ends_with("because the guardian of the freeze was told to end"), "{error}");
+        // The last two are what a service manager's watchdog ends all processes of a service with.
+        for (round, signal) in [Signal::TERM, Signal::ABORT, Signal::QUIT].into_iter().enumerate() {
+            assert_eq!(freeze.freeze(&*system, None), Ok(1));
+            window::watch(&freeze, &system).unwrap();
+            kill_process(guardians()[0], signal).unwrap();
+            wait_until(|| !freeze.is_frozen());
+            wait_until(|| guardians().is_empty());
+            assert_eq!(stage.frozen(), [false]);
+            assert_eq!(hooked(stage), ["freeze thaw"; 3][..=round].join(" "));
+            let error = freeze.thaw(&*system).unwrap_err();
+            assert!(error.desc.ends_with("because the guardian of the freeze was told to end"), "{error}");
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! What takes too long, what cannot be frozen, and what is not to be.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use qemu_ga::persist::FrozenMarker;
 use qemu_ga::platform::linux::root::Root;
 use qemu_ga::state::freeze::{Freeze, Settings, System};
 use qga_proto::types::fsfreeze::FsfreezeStatus;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::FdFlags;
 
 use crate::guardian::guardians;
 use crate::stage::{Stage, make, on_stage, run};
@@ -142,6 +145,120 @@ fn best_effort_passes_over_what_cannot_be_opened() {
         assert_eq!(stage.frozen(), [false, true]);
         assert_eq!(freeze.thaw(&system), Ok(1));
     });
+}
+
+/// An ext4 whose disk is full when it is written to: the image has holes, and there is no room to fill them.
+fn weak(stage: &mut Stage) {
+    let small = stage.outside("small");
+    fs::create_dir_all(&small).unwrap();
+    run("mount", &["-t", "tmpfs", "-o", "size=8m", "none", small.to_str().unwrap()]);
+    make(&small.join("weak.ext4"));
+    stage.mount(&small.join("weak.ext4"), "/mnt/weak", "");
+    assert!(fs::write(small.join("filler"), vec![7; 8 << 20]).is_err(), "it is full now");
+    fs::write(stage.path("/mnt/weak/dirty"), vec![7; 4 << 20]).unwrap();
+}
+
+#[test]
+fn what_fails_to_freeze_fails_the_freeze_and_is_passed_over_in_mode_best_effort() {
+    on_stage("limits::what_fails_to_freeze_fails_the_freeze_and_is_passed_over_in_mode_best_effort", |stage| {
+        let log = stage.outside("log");
+        qemu_ga::log::init(qemu_ga::log::Options { verbose: false, logfile: Some(log.clone()), frozen: false })
+            .unwrap();
+        stage.new_mount("a.ext4", "/mnt/a");
+        weak(stage);
+        stage.new_mount("z.ext4", "/mnt/z");
+        let marker = marker(stage);
+        let freeze = Freeze::default();
+        let root = stage.root();
+        let strict = with(&root, &marker, |_| ());
+        let text = "failed to freeze /mnt/weak: Input/output error";
+        assert_eq!(freeze.freeze(&strict, None).unwrap_err().desc, text);
+        assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+        for point in ["/mnt/a/free", "/mnt/z/free"] {
+            fs::write(stage.path(point), "free").unwrap();
+        }
+        assert_eq!(guardians(), []);
+
+        // The first failure has made it read-only, as which it can be frozen; so this needs a new one.
+        stage.detach("/mnt/weak");
+        stage.forget(1);
+        run("umount", &["-l", stage.outside("small").to_str().unwrap()]);
+        weak(stage);
+        let root = stage.root();
+        let talker = stage.outside("talker");
+        fs::write(&talker, "#!/bin/sh\necho word at $1\n").unwrap();
+        run("chmod", &["755", talker.to_str().unwrap()]);
+        let system = with(&root, &marker, |settings| {
+            settings.best_effort = true;
+            settings.hooks.program = Some(talker.clone());
+        });
+        assert_eq!(freeze.freeze(&system, None), Ok(2));
+        assert_eq!(stage.frozen()[..2], [true, true]);
+        let early = fs::read_to_string(&log).unwrap();
+        assert!(!early.contains("was not frozen") && !early.contains("said at"), "{early}");
+        assert_eq!(freeze.thaw(&system), Ok(2));
+        let log = fs::read_to_string(&log).unwrap();
+        for phase in ["freeze", "thaw"] {
+            assert!(log.contains(&format!("said at {phase}: word at {phase}")), "{log}");
+        }
+        assert_eq!(log.matches(&format!("a file system was not frozen: {text}")).count(), 1, "{log}");
+    });
+}
+
+#[test]
+fn a_mount_that_does_not_answer_fails_the_freeze_in_time_and_is_passed_over_in_mode_best_effort() {
+    on_stage(
+        "limits::a_mount_that_does_not_answer_fails_the_freeze_in_time_and_is_passed_over_in_mode_best_effort",
+        |stage| {
+            stage.new_mount("a.ext4", "/mnt/a");
+            stage.new_mount("b.ext4", "/mnt/b");
+            // A FUSE file system whose server says nothing, as if /mnt/a were mounted somewhere below it.
+            let point = stage.path("/mnt/dead");
+            fs::create_dir(&point).unwrap();
+            let Ok(server) = rustix::fs::open("/dev/fuse", OFlags::RDWR, Mode::empty()) else {
+                return eprintln!("SKIPPED a_mount_that_does_not_answer_...: no /dev/fuse");
+            };
+            let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+            run("mount", &["-i", "-t", "fuse", "-o", &options, "dead", point.to_str().unwrap()]);
+            rustix::io::fcntl_setfd(&server, FdFlags::CLOEXEC).unwrap();
+            let root = stage.root_with(|table| {
+                let others = table.lines().filter(|line| !line.contains(" /mnt/dead "));
+                others.map(|line| line.replace(" /mnt/a ", " /mnt/dead/a ") + "\n").collect()
+            });
+            let (hook, marker) = (hook(stage), marker(stage));
+            let freeze = Freeze::default();
+            let strict = with(&root, &marker, |settings| {
+                settings.limit = Some(Duration::from_secs(1));
+                settings.hooks.program = Some(hook.clone());
+            });
+            let error = freeze.freeze(&strict, None).unwrap_err();
+            assert_eq!(error.desc, "failed to open /mnt/dead/a: a mount on the way does not answer");
+            assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
+            assert_eq!(hooked(stage), "freeze thaw");
+            assert_eq!(freeze.freeze(&strict, Some(&strings(&["/mnt/b"]))), Ok(1));
+            assert_eq!(freeze.thaw(&strict), Ok(1));
+
+            let lenient = with(&root, &marker, |settings| {
+                settings.limit = Some(Duration::from_secs(1));
+                settings.best_effort = true;
+            });
+            assert_eq!(freeze.freeze(&lenient, None), Ok(1));
+            assert_eq!(stage.frozen(), [false, true]);
+            assert_eq!(freeze.thaw(&lenient), Ok(1));
+
+            // Without any limit a thaw calls it off.
+            let patient = with(&root, &marker, |settings| settings.limit = None);
+            thread::scope(|scope| {
+                let freezing = scope.spawn(|| freeze.freeze(&patient, None));
+                wait_until(|| guardians().len() == 1);
+                thread::sleep(Duration::from_millis(300));
+                assert_eq!(freeze.thaw(&patient), Ok(0));
+                assert!(freezing.join().unwrap().is_err());
+            });
+            drop(server);
+            wait_until(|| threads() <= 2);
+        },
+    );
 }
 
 #[test]

@@ -125,7 +125,8 @@ impl Stage {
         self.attach(&["-t", "tmpfs", "none"], point);
     }
 
-    fn attach(&mut self, args: &[&str], point: &str) {
+    /// Mounts with these words on mount's command line.
+    pub(crate) fn attach(&mut self, args: &[&str], point: &str) {
         let point = self.path(point);
         if !point.exists() {
             fs::create_dir_all(&point).unwrap();
@@ -141,6 +142,11 @@ impl Stage {
     /// Takes a mount out of the tree; it lives on while something uses it.
     pub(crate) fn detach(&self, point: &str) {
         run("umount", &["-l", self.path(point).to_str().unwrap()]);
+    }
+
+    /// Lets go of one, which has been detached.
+    pub(crate) fn forget(&mut self, held: usize) {
+        self.held.remove(held);
     }
 
     /// Writes the mount table anew, and starts the watchdog. To be called when all is mounted.
@@ -198,6 +204,11 @@ impl Stage {
         ffi::fifreeze(self.held[held].as_fd()).unwrap();
     }
 
+    /// Thaws one if it is frozen.
+    pub(crate) fn release(&self, held: usize) {
+        let _ = ffi::fithaw(self.held[held].as_fd());
+    }
+
     /// Thaws one as another program would.
     pub(crate) fn thaw_from_outside(&self, held: usize) {
         ffi::fithaw(self.held[held].as_fd()).unwrap();
@@ -231,7 +242,8 @@ fn is_frozen(fd: &OwnedFd) -> bool {
             false
         }
         Err(Errno::BUSY) => true,
-        Err(Errno::OPNOTSUPP) => false,
+        // One whose disk fails does not get frozen.
+        Err(Errno::OPNOTSUPP | Errno::IO) => false,
         Err(e) => panic!("FIFREEZE: {e}"),
     }
 }
@@ -244,8 +256,9 @@ pub(crate) fn make(image: &Path) {
     run(&format!("mkfs.{kind}"), &["-q", image.to_str().unwrap()]);
 }
 
-/// Runs a program that has to succeed.
-pub(crate) fn run(program: &str, args: &[&str]) {
+/// Runs a program that has to succeed and gives what it printed.
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -115,13 +115,20 @@ fn a_control_character_abandons_a_message() {
 #[test]
 fn ff_drops_everything_in_every_state_and_says_nothing() {
     for before in ["", " ", "{", "{\"a", "{\"a\\", "[1", "nul", "-", "{,", "{\"a\":[1,}", "@", "{@", "{\"a\": \0"] {
-        let mut input = before.as_bytes().to_vec();
-        input.push(0xff);
-        input.extend_from_slice(PING.as_bytes());
-        let found = frames(&input);
-        assert!(found.ends_with(&["resync".into(), PING.into()]), "{before}: {found:?}");
-        assert!(found.len() <= 3, "{before}: {found:?}");
+        assert_eq!(after_0xff(before), [frames(before), vec!["resync".into(), PING.into()]].concat(), "{before}");
     }
+}
+
+#[test]
+fn a_word_or_a_number_that_0xff_cuts_off_is_dropped_like_all_that_had_begun() {
+    for before in ["es", "true", "5", "-1.5e3", "[}]es", "{nul", "{5", "{\"a\" 5", "[1 2"] {
+        assert_eq!(after_0xff(before), [frames(before), vec!["resync".into(), PING.into()]].concat(), "{before}");
+    }
+}
+
+/// What is found in this, a byte 0xFF and a request.
+fn after_0xff(before: &str) -> Vec<String> {
+    frames([before.as_bytes(), b"\xff", PING.as_bytes()].concat())
 }
 
 #[test]

@@ -216,6 +216,19 @@ fn a_directory_that_others_can_write_to_is_closed_to_them() {
 }
 
 #[test]
+fn who_reads_meanwhile_has_the_old_file_or_the_new_one_and_nothing_is_left_beside_it() {
+    let system = System::of_our_own().with_file(b"# mine\nold\n");
+    let mut before = fs::File::open(system.file()).unwrap();
+    system.add(&["new"], None).unwrap();
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut before, &mut seen).unwrap();
+    assert_eq!((seen.as_str(), system.content().as_str()), ("# mine\nold\n", "# mine\nold\nnew\n"));
+    assert_ne!(before.metadata().unwrap().ino(), fs::metadata(system.file()).unwrap().ino());
+    let names: Vec<_> = fs::read_dir(system.home().join(".ssh")).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(names, ["authorized_keys"]);
+}
+
+#[test]
 fn what_does_not_change_is_not_written() {
     let system = System::of_our_own().with_file(b"# mine\nssh-rsa A\nssh-rsa B");
     let before = fs::metadata(system.file()).unwrap().ino();

@@ -2,6 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use qga_proto::error::{Error, Result};
@@ -51,17 +54,16 @@ impl Drop for Secret {
 ///
 /// What the program says; that there is none.
 pub fn set_password(root: &Root, username: &str, password: &[u8], crypted: bool) -> Result<()> {
-    let (program, applet) = match child::find_program(root, DIRS, "chpasswd") {
-        Some(program) => (program, None),
-        None => match child::find_program(root, DIRS, "busybox") {
-            Some(busybox) => (busybox, Some("chpasswd")),
-            None => {
-                let why = "failed to exec 'chpasswd': No such file or directory\n";
-                return Err(Error::generic(format!("child process has failed to {ACTION}: {why}")));
-            }
-        },
+    let busybox = child::find_program(root, DIRS, "busybox");
+    let (program, applet) = match (child::find_program(root, DIRS, "chpasswd"), &busybox) {
+        (Some(program), _) => (program, None),
+        (None, Some(busybox)) => (busybox.clone(), Some("chpasswd")),
+        (None, None) => {
+            let why = "failed to exec 'chpasswd': No such file or directory\n";
+            return Err(Error::generic(format!("child process has failed to {ACTION}: {why}")));
+        }
     };
-    let args: Vec<&OsStr> = applet.into_iter().chain(crypted.then_some("-e")).map(OsStr::new).collect();
+    let is_busybox = applet.is_some() || is_busybox(&program, busybox.as_deref());
     // As long as it will be from the start, so that no piece is left behind by growing.
     let mut line = Vec::with_capacity(username.len() + password.len() + 2);
     line.extend_from_slice(username.as_bytes());
@@ -69,9 +71,34 @@ pub fn set_password(root: &Root, username: &str, password: &[u8], crypted: bool)
     line.extend_from_slice(password);
     line.push(b'\n');
     let line = Secret::new(line);
-    let command =
-        Command { program: &program, args: &args, input: Some(line.as_bytes()), deadline: DEADLINE, action: ACTION };
-    command.outcome_clean()?.check(ACTION)
+    let run = |options: &[&'static str]| {
+        let args: Vec<&OsStr> = applet.iter().chain(options).map(OsStr::new).collect();
+        let input = Some(line.as_bytes());
+        Command { program: &program, args: &args, input, deadline: DEADLINE, action: ACTION }.outcome_clean()
+    };
+    if crypted {
+        return run(&["-e"])?.check(ACTION);
+    }
+    if is_busybox {
+        // What it does of its own is the hash of 1979: eight characters count, and it is broken in hours.
+        if run(&["-c", "sha512"])?.check(ACTION).is_ok() {
+            return Ok(());
+        }
+        // An old one knows no such option. Anything else that is wrong is so for both.
+        run(&[])?.check(ACTION)?;
+        log::warn!("this busybox makes no SHA-512 hash: the password of {username} is kept as it does by itself");
+        return Ok(());
+    }
+    // The shadow package asks PAM or its own configuration.
+    run(&[])?.check(ACTION)
+}
+
+/// Whether a program is a name of busybox: a link to it, symbolic or not.
+fn is_busybox(program: &Path, busybox: Option<&Path>) -> bool {
+    let target = fs::canonicalize(program).unwrap_or_default();
+    let named = target.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"busybox"));
+    let file = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    named || busybox.is_some_and(|busybox| file(busybox).is_some() && file(busybox) == file(program))
 }
 
 #[cfg(test)]

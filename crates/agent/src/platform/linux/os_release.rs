@@ -21,14 +21,19 @@ impl OsRelease {
         Self::parse(&String::from_utf8_lossy(&content.unwrap_or_default()))
     }
 
-    /// Takes every line that is an assignment, whatever the others are.
-    fn parse(text: &str) -> Self {
+    /// Takes every line of the text that is an assignment, whatever the others are.
+    pub fn parse(text: &str) -> Self {
         let assignment = |line: &str| {
             let line = line.trim();
             let (key, rest) = line.split_once('=').filter(|_| !line.starts_with('#'))?;
             Some((key.trim_end().to_owned(), value(rest.trim_start())))
         };
         OsRelease(text.lines().filter_map(assignment).collect())
+    }
+
+    /// Keys and values as they stand there, without the quotes.
+    pub fn assignments(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The value of a key; of the last one if there are several.

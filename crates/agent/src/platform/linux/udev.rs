@@ -10,7 +10,12 @@ pub struct Properties(Vec<u8>);
 impl Properties {
     /// Those of a block device; none where udev has no record of it.
     pub fn of_block(root: &Root, device: Device) -> Self {
-        Properties(root.read(format!("/run/udev/data/b{device}")).unwrap_or_default())
+        Self::parse(root.read(format!("/run/udev/data/b{device}")).unwrap_or_default())
+    }
+
+    /// Those of a record, as it stands in the database.
+    pub fn parse(record: Vec<u8>) -> Self {
+        Properties(record)
     }
 
     /// The value of a property, if it is there and not empty. What is no UTF-8 in it is replaced.

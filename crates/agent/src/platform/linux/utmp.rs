@@ -48,21 +48,28 @@ const LAYOUTS: [Layout; 2] =
 pub fn sessions(root: &Root) -> Vec<Session> {
     // A file of its own kind only: nothing that a read could wait for.
     let file = FILES.into_iter().find(|file| root.path(file).is_file());
-    let Some(content) = file.and_then(|file| root.read(file).ok()) else { return Vec::new() };
+    let content = file.and_then(|file| root.read(file).ok()).unwrap_or_default();
+    let mut found = parse(&content);
+    found.retain(|(pid, _)| is_alive(root, u64::from(*pid)));
+    found.into_iter().map(|(_, session)| session).collect()
+}
+
+/// The sessions of a file, each with the number of its login process; 0 where none is noted.
+pub fn parse(content: &[u8]) -> Vec<(u32, Session)> {
     let fits = |layout: &&Layout| {
         let mut records = content.chunks_exact(layout.size);
         records.all(|record| number(record, 0, 2).is_some_and(|kind| kind <= TYPE_MAX))
             && records.remainder().is_empty()
     };
     let layout = LAYOUTS.iter().find(fits).unwrap_or(&LAYOUTS[0]);
-    content.chunks_exact(layout.size).filter_map(|record| session(root, record, layout)).collect()
+    content.chunks_exact(layout.size).filter_map(|record| session(record, layout)).collect()
 }
 
-fn session(root: &Root, record: &[u8], layout: &Layout) -> Option<Session> {
+fn session(record: &[u8], layout: &Layout) -> Option<(u32, Session)> {
     if number(record, 0, 2)? != USER {
         return None;
     }
-    let pid = number(record, 4, 4)?;
+    let pid = u32::try_from(number(record, 4, 4)?).ok()?;
     // The name fills its 32 bytes or ends with a NUL.
     let user = record.get(44..76)?.split(|&b| b == 0).next()?;
     let [seconds, microseconds] = layout.time;
@@ -71,7 +78,7 @@ fn session(root: &Root, record: &[u8], layout: &Layout) -> Option<Session> {
         seconds: i64::try_from(number(record, seconds, layout.word)?).ok()?,
         microseconds: i64::try_from(number(record, microseconds, layout.word)?).ok()?,
     };
-    is_alive(root, pid).then_some(session)
+    Some((pid, session))
 }
 
 /// The number of so many bytes at this place.

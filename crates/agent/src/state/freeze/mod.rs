@@ -22,12 +22,13 @@ mod world;
 use std::mem;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use qga_proto::Error;
 use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::FsfreezeStatus;
+use rustix::fd::OwnedFd;
 
 use crate::platform::linux::errno::ErrnoText;
 use crate::platform::linux::fsfreeze::Handle;
@@ -63,6 +64,8 @@ pub struct Freeze {
     inner: Mutex<Inner>,
     changed: Condvar,
     patience: Patience,
+    /// Rung when an operation begins or ends.
+    bell: OnceLock<OwnedFd>,
 }
 
 #[derive(Debug, Default)]
@@ -75,10 +78,16 @@ struct Inner {
     give_up: Option<Instant>,
     /// What we have frozen, in the order of freezing.
     held: Vec<Arc<Handle>>,
+    /// When the first of them was frozen; None if an earlier process of this agent did that.
+    since: Option<SystemTime>,
     /// The hooks that were run with `freeze` and not yet with `thaw`. None: nobody knows.
     hooks: Option<Vec<PathBuf>>,
     /// Why file systems were thawed before the host asked for it, until it does.
     exceeded: Option<String>,
+    /// Thaws that wait for their turn: no freeze gets one before them.
+    thaws: usize,
+    /// How many thaws have been asked for: a freeze that has waited since before one is not wanted any more.
+    thaws_asked: u64,
     /// A thaw is thawing what a freeze that does not end has frozen.
     helping: bool,
     /// An earlier process of this agent has frozen we do not know what.
@@ -119,8 +128,52 @@ impl Drop for Turn<'_> {
         inner.working = None;
         inner.cancel = false;
         inner.give_up = None;
+        drop(inner);
         self.0.changed.notify_all();
+        self.0.ring();
     }
+}
+
+/// A thaw that waits for its turn.
+#[derive(Debug)]
+struct Ahead<'a>(&'a Freeze);
+
+impl<'a> Ahead<'a> {
+    fn new(freeze: &'a Freeze) -> Self {
+        let mut inner = freeze.lock();
+        inner.thaws += 1;
+        inner.thaws_asked += 1;
+        drop(inner);
+        Ahead(freeze)
+    }
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.0.lock().thaws -= 1;
+    }
+}
+
+fn called_off() -> Error {
+    Error::generic("freezing was called off by guest-fsfreeze-thaw")
+}
+
+/// How things stand, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is frozen by us.
+    Thawed,
+    /// A freeze is going on.
+    Freezing,
+    /// A thaw is going on.
+    Thawing,
+    /// File systems are frozen.
+    Frozen {
+        /// How many; None if only an earlier process of the agent knew.
+        count: Option<usize>,
+        /// Since when; None if since before this process.
+        since: Option<SystemTime>,
+    },
 }
 
 impl Freeze {
@@ -132,6 +185,32 @@ impl Freeze {
     /// Whether file systems are, or are just being, frozen. Never blocks.
     pub fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::SeqCst)
+    }
+
+    /// How things stand just now. Never blocks.
+    pub fn standing(&self) -> Standing {
+        let inner = self.lock();
+        match inner.working.map(|working| working.what) {
+            Some(Operation::Freeze) => Standing::Freezing,
+            Some(Operation::Thaw) if self.is_frozen() => Standing::Thawing,
+            _ if self.is_frozen() => {
+                Standing::Frozen { count: (!inner.adopted).then_some(inner.held.len()), since: inner.since }
+            }
+            _ => Standing::Thawed,
+        }
+    }
+
+    /// Has this event counter (`eventfd`, non-blocking) rung when [`Freeze::standing`] may have changed. The first one
+    /// counts.
+    pub fn ring_on_change(&self, bell: OwnedFd) {
+        let _ = self.bell.set(bell);
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            // A full counter is readable all the same.
+            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        }
     }
 
     /// Takes over from an earlier process of the agent that ended while file systems were frozen: everything counts
@@ -183,6 +262,7 @@ impl Freeze {
             let mut inner = self.lock();
             inner.exceeded = None;
             inner.hooks = Some(Vec::new());
+            inner.since = Some(SystemTime::now());
         }
         let frozen = world.guard().and_then(|()| self.freeze_all(world, only));
         // Not frozen, or not frozen any more: what was told to get ready for a snapshot is told that it is over.
@@ -254,12 +334,13 @@ impl Freeze {
         let told = world.hook(HookPhase::Freeze, &mut ran);
         self.lock().hooks = Some(ran);
         told?;
-        let handles: Vec<Arc<Handle>> = world.open(only)?.into_iter().map(Arc::new).collect();
+        let give_up = || self.lock().give_up.is_some_and(|at| Instant::now() >= at);
+        let handles: Vec<Arc<Handle>> = world.open(only, &give_up)?.into_iter().map(Arc::new).collect();
         if handles.is_empty() || self.lock().cancel {
             return self.outcome();
         }
         self.frozen.store(true, Ordering::SeqCst);
-        let frozen = world.arm(&handles).and_then(|()| self.freeze_each(world, handles));
+        let frozen = world.arm(&handles).and_then(|()| self.freeze_each(world, handles, &give_up));
         let outcome = frozen.and_then(|()| self.outcome());
         // A guardian that has thawed in the meantime must not stay unnoticed.
         let outcome = if matches!(outcome, Ok(1..)) { world.check().and(outcome) } else { outcome };
@@ -272,10 +353,9 @@ impl Freeze {
         outcome
     }
 
-    fn freeze_each(&self, world: &dyn World, handles: Vec<Arc<Handle>>) -> Result<()> {
-        let give_up = || self.lock().give_up.is_some_and(|at| Instant::now() >= at);
+    fn freeze_each(&self, world: &dyn World, handles: Vec<Arc<Handle>>, give_up: &dyn Fn() -> bool) -> Result<()> {
         for handle in handles {
-            if world.freeze(&handle, &give_up)? {
+            if world.freeze(&handle, give_up)? {
                 self.lock().held.push(handle);
             }
             if self.lock().cancel {
@@ -289,7 +369,7 @@ impl Freeze {
     fn outcome(&self) -> Result<i64> {
         let inner = self.lock();
         if inner.cancel {
-            return Err(Error::generic("freezing was called off by guest-fsfreeze-thaw"));
+            return Err(called_off());
         }
         Ok(i64::try_from(inner.held.len()).unwrap_or(i64::MAX))
     }
@@ -339,6 +419,7 @@ impl Freeze {
     fn begin_thaw(&self, world: &dyn World) -> Result<(Turn<'_>, i64)> {
         let since = Instant::now();
         let mut early = 0;
+        let _first = Ahead::new(self);
         {
             let mut inner = self.lock();
             if inner.working.is_some_and(|working| working.what == Operation::Freeze) {
@@ -362,6 +443,7 @@ impl Freeze {
                 // It may have been stuck for what was just thawed.
                 inner.give_up = Some(Instant::now() + self.patience.grace);
                 drop(inner);
+                world.call_off();
                 self.changed.notify_all();
             }
         }
@@ -377,11 +459,17 @@ impl Freeze {
 
     /// Waits until nobody works, and begins.
     fn begin(&self, what: Operation, limit: Duration) -> Result<Turn<'_>> {
+        let asked = self.lock().thaws_asked;
         let mut inner = self.wait(limit)?;
         if inner.ending && what == Operation::Freeze {
             return Err(Error::generic("the agent is about to end"));
         }
+        if (inner.thaws > 0 || inner.thaws_asked != asked) && what == Operation::Freeze {
+            return Err(called_off());
+        }
         inner.working = Some(Working { what, since: Instant::now() });
+        drop(inner);
+        self.ring();
         Ok(Turn(self))
     }
 

@@ -113,6 +113,21 @@ mod tests {
     }
 
     #[test]
+    fn the_time_is_ten_minutes_unless_it_is_set_and_zero_is_for_ever() {
+        let mut config = Config::default();
+        assert_eq!(Settings::of(&config).timeout, Some(Duration::from_secs(600)));
+        assert_eq!(Settings::of(&config).limit, Some(Duration::from_secs(60)));
+        config.fsfreeze.timeout = 0;
+        config.fsfreeze.limit = 0;
+        config.fsfreeze.hook_limit = 0;
+        let settings = Settings::of(&config);
+        assert_eq!((settings.timeout, settings.limit), (None, None));
+        assert!(settings.hooks.limits.each > Duration::from_secs(100 * 365 * 86400));
+        config.fsfreeze.timeout = 5;
+        assert_eq!(Settings::of(&config).timeout, Some(Duration::from_secs(5)));
+    }
+
+    #[test]
     fn the_first_mount_point_and_the_type_decide() {
         let table = Table::parse(
             b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:1 / /var/lib/docker/x rw - ext4 /dev/sda1 rw\n\

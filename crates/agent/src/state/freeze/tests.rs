@@ -49,7 +49,7 @@ impl Script {
 }
 
 impl World for Script {
-    fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
+    fn open(&self, only: Option<&[String]>, _: &dyn Fn() -> bool) -> Result<Vec<Handle>> {
         self.note("open".into());
         if let Some(error) = &self.open {
             return Err(error.clone());
@@ -317,7 +317,7 @@ fn a_window_that_was_exceeded_is_told_to_the_next_thaw_and_forgotten_by_the_next
 #[test]
 fn what_was_taken_over_is_thawed_in_reverse_with_just_the_hooks_that_ran() {
     let (freeze, world) = (Freeze::default(), Script::default());
-    let handles = world.open(None).unwrap();
+    let handles = world.open(None, &|| false).unwrap();
     world.take();
     freeze.take_over(handles, Some(vec![]));
     assert_eq!(freeze.status(), Ok(FsfreezeStatus::Frozen));
@@ -400,6 +400,37 @@ fn a_thaw_calls_off_a_freeze_that_is_going_on() {
 }
 
 #[test]
+fn a_freeze_that_waits_does_not_have_its_turn_before_a_thaw() {
+    let minute = Duration::from_secs(60);
+    let freeze = Freeze::with_patience(Patience { status: minute, grace: minute, thaw: minute });
+    let (world, begun, end) = Script::stuck("/c");
+    let (freeze, world) = (&freeze, &world);
+    thread::scope(|scope| {
+        let freezing = scope.spawn(|| freeze.freeze(world, None));
+        begun.recv().unwrap();
+        let (comes, there) = mpsc::channel();
+        let second = scope.spawn(move || {
+            comes.send(()).unwrap();
+            freeze.freeze(world, None)
+        });
+        there.recv().unwrap();
+        // It has nothing else to do than to begin to wait.
+        thread::sleep(Duration::from_millis(200));
+        let thaw = scope.spawn(|| freeze.thaw(world));
+        while !freeze.lock().cancel {
+            thread::yield_now();
+        }
+        end.send(()).unwrap();
+        for freezing in [freezing, second] {
+            assert_eq!(text(freezing.join().unwrap()), "freezing was called off by guest-fsfreeze-thaw");
+        }
+        assert_eq!(thaw.join().unwrap(), Ok(0));
+    });
+    assert_eq!(world.take().matches("hook freeze").count(), 1);
+    assert_eq!(freeze.freeze(&Script::default(), None), Ok(4), "a later one has its turn");
+}
+
+#[test]
 fn a_thaw_frees_what_is_frozen_behind_a_freeze_that_is_stuck() {
     let (freeze, (world, begun, end)) = (hasty(), Script::stuck("/b"));
     thread::scope(|scope| {
@@ -421,8 +452,8 @@ fn a_freeze_that_was_stuck_on_another_comes_free_by_the_thaw_itself() {
     // As with an image on a frozen file system: /b goes on when /c is thawed.
     struct OnFrozen(Script, Mutex<Sender<()>>);
     impl World for OnFrozen {
-        fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
-            self.0.open(only)
+        fn open(&self, only: Option<&[String]>, give_up: &dyn Fn() -> bool) -> Result<Vec<Handle>> {
+            self.0.open(only, give_up)
         }
         fn guard(&self) -> Result<()> {
             self.0.guard()

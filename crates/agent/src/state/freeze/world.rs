@@ -2,8 +2,9 @@
 
 use std::mem;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qga_proto::Error;
 use qga_proto::error::Result;
@@ -14,13 +15,16 @@ use super::settings::Settings;
 use crate::guardian::{self, Client};
 use crate::persist::FrozenMarker;
 use crate::platform::linux::errno::ErrnoText;
-use crate::platform::linux::fsfreeze::{self, FreezeError, Handle, OpenError};
+use crate::platform::linux::fsfreeze::{self, FreezeError, Handle, Hanging, OpenError};
 use crate::platform::linux::fsorder;
 use crate::platform::linux::mountinfo::{self, Device, FileSystem, Table};
 use crate::platform::linux::root::Root;
 
-/// How long asking after the state of one file system may take.
+/// How long asking after the state of one file system may take, and opening one that may be frozen.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// What opening a file system gets at least, however long those before it took.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// The effects of freezing. [`System`] has them on this machine; tests have others.
 pub trait World {
@@ -30,8 +34,9 @@ pub trait World {
     fn hook(&self, phase: HookPhase, ran: &mut Vec<PathBuf>) -> Result<()>;
     /// The administrator's programs that would be told now.
     fn hooks(&self) -> Vec<PathBuf>;
-    /// Opens all file systems, or those with a mount point in `only`, in the order of freezing.
-    fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>>;
+    /// Opens all file systems, or those with a mount point in `only`, in the order of freezing. `give_up` says that
+    /// nobody wants it any more.
+    fn open(&self, only: Option<&[String]>, give_up: &dyn Fn() -> bool) -> Result<Vec<Handle>>;
     /// Called once, right before the first of these is frozen.
     fn arm(&self, handles: &[Arc<Handle>]) -> Result<()>;
     /// Freezes one; false where that is not possible and does not matter. `give_up` says that nobody wants it any
@@ -47,6 +52,18 @@ pub trait World {
     fn disarm(&self);
     /// Called when everything is undone, the hooks as well.
     fn release(&self);
+    /// Ends a hook that is being run with `freeze`: nobody wants that any more. Holds until the next
+    /// [`guard`](World::guard).
+    fn call_off(&self) {}
+}
+
+/// A line for the log.
+#[derive(Debug)]
+enum Note {
+    /// What a hook wrote.
+    Said(String),
+    /// What is not in the snapshot although it might be expected to be.
+    Missing(String),
 }
 
 /// This machine.
@@ -59,19 +76,37 @@ pub struct System {
     guard: Mutex<Option<Arc<Client>>>,
     /// File systems whose freeze was given up and has not come to an end.
     late: Arc<Mutex<Vec<Device>>>,
+    /// File systems that could not be opened in time.
+    hanging: Hanging,
+    /// Nobody waits for the hooks that are being run with `freeze`.
+    called_off: AtomicBool,
     /// Lines for the log, which is silent while file systems are frozen.
-    notes: Mutex<Vec<String>>,
+    notes: Mutex<Vec<Note>>,
 }
 
 impl System {
     /// With nothing frozen.
     pub fn new(root: Root, settings: Settings, marker: FrozenMarker) -> Self {
-        System { root, settings, marker, guard: Mutex::default(), late: Arc::default(), notes: Mutex::default() }
+        System {
+            root,
+            settings,
+            marker,
+            guard: Mutex::default(),
+            late: Arc::default(),
+            hanging: Hanging::default(),
+            called_off: AtomicBool::new(false),
+            notes: Mutex::default(),
+        }
     }
 
     /// What tells a later process.
     pub fn marker(&self) -> &FrozenMarker {
         &self.marker
+    }
+
+    /// What does not let itself be opened.
+    pub fn hanging(&self) -> &Hanging {
+        &self.hanging
     }
 
     /// How long file systems may stay frozen.
@@ -95,14 +130,12 @@ impl System {
     /// others lie on: one that lies on a frozen one would not answer.
     pub fn is_marker_stale(&self) -> bool {
         let named = self.marker.devices();
-        let Ok(table) = Table::read(&self.root) else { return false };
-        let systems = table.file_systems(&self.root);
-        let outer_first = fsorder::inner_first(&self.root, &table, &systems).into_iter().rev();
-        for system in outer_first.filter_map(|i| systems.get(i)) {
+        let Ok((table, systems)) = self.look(Some(ASK_LIMIT), &|| false) else { return false };
+        for system in systems.iter().rev() {
             if !named.contains(&(system.device.major, system.device.minor)) {
                 continue;
             }
-            let Ok(handle) = fsfreeze::open(&self.root, &table, system) else { continue };
+            let Ok(handle) = self.open_one(&table, system) else { continue };
             let answer = fsfreeze::within(Some(ASK_LIMIT), &|| false, move || fsfreeze::is_frozen(&handle), |_| ());
             if answer != Ok(Ok(false)) {
                 return false;
@@ -122,12 +155,9 @@ impl System {
         if named.is_empty() {
             return Ok(Vec::new());
         }
-        let table = Table::read(&self.root)?;
-        let systems = table.file_systems(&self.root);
-        let order = fsorder::inner_first(&self.root, &table, &systems);
-        let found = order.into_iter().filter_map(|i| systems.get(i));
-        let found = found.filter(|system| named.contains(&(system.device.major, system.device.minor)));
-        let handles: Vec<Handle> = found.filter_map(|system| fsfreeze::open(&self.root, &table, system).ok()).collect();
+        let (table, systems) = self.look(Some(ASK_LIMIT), &|| false)?;
+        let found = systems.iter().filter(|system| named.contains(&(system.device.major, system.device.minor)));
+        let handles: Vec<Handle> = found.filter_map(|system| self.open_one(&table, system).ok()).collect();
         self.guard()?;
         let guardian = self.guard_or_fail()?;
         self.marker.set_guarded(&named, guardian.name());
@@ -141,8 +171,33 @@ impl System {
         handed
     }
 
-    fn note(&self, text: String) {
-        lock(&self.notes).push(text);
+    /// The mount table, and its file systems in the order of freezing. Paths are followed for that, and one of them may
+    /// lie below a mount whose server does not answer.
+    fn look(&self, limit: Option<Duration>, give_up: &dyn Fn() -> bool) -> Result<(Arc<Table>, Vec<FileSystem>)> {
+        let root = self.root.clone();
+        let work = move || {
+            let table = Table::read(&root)?;
+            let systems = table.file_systems(&root);
+            let order = fsorder::inner_first(&root, &table, &systems);
+            let systems = order.into_iter().filter_map(|i| systems.get(i).cloned()).collect();
+            Ok((Arc::new(table), systems))
+        };
+        self.hanging.within(None, limit, give_up, work).unwrap_or_else(|e| {
+            let why = match e {
+                FreezeError::Failed(errno) => errno.errno_text(),
+                FreezeError::TooLate => "a mount does not answer".to_owned(),
+            };
+            Err(Error::generic(format!("failed to find out which file system lies on which: {why}")))
+        })
+    }
+
+    /// Opens one that may be frozen.
+    fn open_one(&self, table: &Arc<Table>, system: &FileSystem) -> std::result::Result<Handle, OpenError> {
+        self.hanging.open_within(Some(ASK_LIMIT), &|| false, &self.root, table, system)
+    }
+
+    fn note(&self, note: Note) {
+        lock(&self.notes).push(note);
     }
 
     fn guard_or_fail(&self) -> Result<Arc<Client>> {
@@ -156,6 +211,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World for System {
     fn guard(&self) -> Result<()> {
+        self.called_off.store(false, Ordering::SeqCst);
         let client = Client::start(&guardian::client::Start {
             program: &self.settings.guardian,
             statedir: &self.settings.statedir,
@@ -164,6 +220,10 @@ impl World for System {
         })?;
         self.set_guardian(client);
         Ok(())
+    }
+
+    fn call_off(&self) {
+        self.called_off.store(true, Ordering::SeqCst);
     }
 
     fn hooks(&self) -> Vec<PathBuf> {
@@ -181,7 +241,8 @@ impl World for System {
                     ran.push(hook.to_owned());
                     Ok(())
                 },
-                |said| self.note(said),
+                |said| self.note(Note::Said(said)),
+                &|| self.called_off.load(Ordering::SeqCst),
             ),
             HookPhase::Thaw => hooks::thaw(ran, self.settings.hooks.limits, |hook| {
                 if let Some(guardian) = &guardian {
@@ -191,19 +252,26 @@ impl World for System {
         }
     }
 
-    fn open(&self, only: Option<&[String]>) -> Result<Vec<Handle>> {
-        let table = Table::read(&self.root)?;
-        let systems = table.file_systems(&self.root);
+    fn open(&self, only: Option<&[String]>, give_up: &dyn Fn() -> bool) -> Result<Vec<Handle>> {
+        let since = Instant::now();
+        let left = || self.settings.limit.map(|limit| limit.saturating_sub(since.elapsed()).max(LEAST));
+        let (table, systems) = self.look(left(), give_up)?;
         let mut handles = Vec::with_capacity(systems.len());
         let mut failed = Vec::new();
-        for i in fsorder::inner_first(&self.root, &table, &systems) {
-            let Some(system) = systems.get(i).filter(|system| is_meant(system, only)) else { continue };
+        for system in systems.iter().filter(|system| is_meant(system, only)) {
+            if give_up() {
+                break;
+            }
             if self.settings.excludes(system) {
                 log::info!("the file system at {} is not frozen: excluded", mountinfo::text(system.point()));
                 continue;
             }
-            match fsfreeze::open(&self.root, &table, system) {
+            match self.hanging.open_within(left(), give_up, &self.root, &table, system) {
                 Ok(handle) => handles.push(handle),
+                Err(OpenError::TooLate) => {
+                    let point = mountinfo::text(system.point());
+                    failed.push(format!("failed to open {point}: a mount on the way does not answer"));
+                }
                 Err(OpenError::Unreachable) => {
                     let point = mountinfo::text(system.point());
                     log::warn!(
@@ -279,7 +347,7 @@ impl World for System {
                 guardian.not_frozen(device);
                 let text = format!("failed to freeze {point}: {}", errno.errno_text());
                 if self.settings.best_effort {
-                    self.note(format!("a file system is not frozen: {text}"));
+                    self.note(Note::Missing(text));
                     return Ok(false);
                 }
                 Err(Error::generic(text))
@@ -307,16 +375,14 @@ impl World for System {
     }
 
     fn thaw_adopted(&self) -> Result<i64> {
-        let table = Table::read(&self.root)?;
-        let systems = table.file_systems(&self.root);
+        let (table, systems) = self.look(Some(ASK_LIMIT), &|| false)?;
         // The C agent's marker names none.
         let named = self.marker.devices();
         let is_named = |device: Device| named.is_empty() || named.contains(&(device.major, device.minor));
         let mut count = 0;
-        for i in fsorder::inner_first(&self.root, &table, &systems).into_iter().rev() {
-            let Some(system) = systems.get(i).filter(|system| is_named(system.device)) else { continue };
+        for system in systems.iter().rev().filter(|system| is_named(system.device)) {
             // What cannot be opened now could not be opened for freezing either.
-            let Ok(handle) = fsfreeze::open(&self.root, &table, system) else { continue };
+            let Ok(handle) = self.open_one(&table, system) else { continue };
             match fsfreeze::thaw_fully(&handle) {
                 Ok(frozen) => count += i64::from(frozen),
                 Err(errno) => {
@@ -335,7 +401,10 @@ impl World for System {
 
     fn release(&self) {
         for note in mem::take(&mut *lock(&self.notes)) {
-            log::info!(target: "audit", "{note}");
+            match note {
+                Note::Said(said) => hooks::tell(&said),
+                Note::Missing(why) => log::warn!("a file system was not frozen: {why}"),
+            }
         }
         let guardian = lock(&self.guard).take();
         if let Some(guardian) = guardian {

@@ -120,3 +120,44 @@ fn without_chpasswd_busybox_is_asked_and_without_both_it_is_said() {
     assert_eq!(run(&state, "alice", "eA==", true), Ok(Empty {}));
     assert_eq!(called(dir.path()), "busybox chpasswd -e\nalice:x\n");
 }
+
+/// A busybox that notes how it is called and fails when it is called with `bad`.
+fn with_busybox(bad: &str) -> (tempfile::TempDir, State) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state(dir.path());
+    let script = format!(
+        "#!/bin/sh\necho \"${{0##*/}} $*\" >>{0}/called\ncat >/dev/null\ncase \"$*\" in *{bad}*) exit 1 ;; esac\n",
+        dir.path().display()
+    );
+    write_program(&dir.path().join("bin/busybox"), &script);
+    (dir, state)
+}
+
+#[test]
+fn busybox_is_told_to_make_a_hash_in_which_all_characters_count() {
+    let (dir, state) = with_busybox("none");
+    assert_eq!(run(&state, "alice", "eA==", false), Ok(Empty {}));
+    assert_eq!(called(dir.path()), "busybox chpasswd -c sha512\n");
+    // A `chpasswd` that is a name of busybox, as a symbolic link and as another name of the same file.
+    fs::create_dir_all(dir.path().join("usr/sbin")).unwrap();
+    let link = dir.path().join("usr/sbin/chpasswd");
+    for symbolic in [true, false] {
+        fs::remove_file(dir.path().join("called")).unwrap();
+        let _ = fs::remove_file(&link);
+        if symbolic {
+            std::os::unix::fs::symlink("../../bin/busybox", &link).unwrap();
+        } else {
+            fs::hard_link(dir.path().join("bin/busybox"), &link).unwrap();
+        }
+        assert_eq!(run(&state, "alice", "eA==", false), Ok(Empty {}));
+        assert_eq!(run(&state, "alice", "eA==", true), Ok(Empty {}));
+        assert_eq!(called(dir.path()), "chpasswd -c sha512\nchpasswd -e\n");
+    }
+}
+
+#[test]
+fn a_busybox_that_knows_no_such_hash_is_asked_for_its_own() {
+    let (dir, state) = with_busybox("sha512");
+    assert_eq!(run(&state, "alice", "eA==", false), Ok(Empty {}));
+    assert_eq!(called(dir.path()), "busybox chpasswd -c sha512\nbusybox chpasswd\n");
+}

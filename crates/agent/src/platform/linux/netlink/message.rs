@@ -46,7 +46,7 @@ pub(super) fn dump_request(kind: u16, sequence: u32) -> [u8; HEADER + LINK_BODY]
 
 /// How far a dump has come.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Collected {
+pub enum Collected {
     /// There are more datagrams to it.
     More,
     /// It is complete.
@@ -56,30 +56,38 @@ pub(super) enum Collected {
 }
 
 /// What can be asked for.
-pub(super) trait Item: Sized {
+pub trait Item: Sized {
     /// The kind of the request.
     const REQUEST: u16;
     /// The kind of the messages that answer it.
     const ANSWER: u16;
 
     /// Reads what follows the header of a message; nothing where it is of no interest.
+    ///
+    /// # Errors
+    /// `InvalidData` for bytes that do not add up.
     fn read(body: &[u8]) -> io::Result<Option<Self>>;
 }
 
 /// Puts the datagrams of one dump together.
-pub(super) struct Collector<T> {
+#[derive(Debug)]
+pub struct Collector<T> {
     sequence: u32,
     items: Vec<T>,
     interrupted: bool,
 }
 
 impl<T: Item> Collector<T> {
-    pub(super) fn new(sequence: u32) -> Self {
+    /// For the answers to the request of this number.
+    pub fn new(sequence: u32) -> Self {
         Collector { sequence, items: Vec::new(), interrupted: false }
     }
 
     /// Takes one datagram in.
-    pub(super) fn datagram(&mut self, mut datagram: &[u8]) -> io::Result<Collected> {
+    ///
+    /// # Errors
+    /// The one that the kernel tells, or `InvalidData` for bytes that do not add up. The dump is over then.
+    pub fn datagram(&mut self, mut datagram: &[u8]) -> io::Result<Collected> {
         while !datagram.is_empty() {
             let header = datagram.first_chunk::<HEADER>().ok_or_else(malformed)?;
             let length = u32_at(header, 0).ok_or_else(malformed)? as usize;
@@ -109,7 +117,8 @@ impl<T: Item> Collector<T> {
         Ok(Collected::More)
     }
 
-    pub(super) fn into_items(self) -> Vec<T> {
+    /// What has been taken in so far.
+    pub fn into_items(self) -> Vec<T> {
         self.items
     }
 }

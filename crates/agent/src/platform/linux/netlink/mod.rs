@@ -4,7 +4,7 @@
 //! `RTM_GETADDR` for the addresses of every protocol. That needs neither an IPv4 socket nor `/proc/net/dev`, so it
 //! works the same on a machine without IPv4 or without IPv6.
 
-mod message;
+pub mod message;
 #[cfg(test)]
 mod tests;
 

@@ -64,8 +64,10 @@ impl Agent {
             if count == 0 {
                 return Err("the agent has closed the connection".into());
             }
-            let lines = self.buffer[..count].iter().filter(|&&byte| byte == b'\n').count();
-            missing = missing.saturating_sub(lines);
+            if size == 0 && self.buffer.starts_with(b"{\"error\"") {
+                return Err(String::from_utf8_lossy(&self.buffer[..count]).trim_end().to_owned());
+            }
+            missing = missing.saturating_sub(lines(&self.buffer[..count], replies));
             size += count;
         }
         Ok(size)
@@ -118,6 +120,15 @@ impl Agent {
             sum += line.and_then(|line| line.trim().parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(sum)
+    }
+}
+
+/// How many replies end in what has come. One that is alone ends what has come: a large one is not searched, which would
+/// take longer than the agent does.
+fn lines(bytes: &[u8], replies: usize) -> usize {
+    match replies {
+        1 => usize::from(bytes.last() == Some(&b'\n')),
+        _ => bytes.iter().filter(|&&byte| byte == b'\n').count(),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn svg(report: &Report) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {:.0}\" font-family=\"sans-serif\" \
          font-size=\"13\" fill=\"#888\">\n<title>How many times better than the C agent</title>\n\
          <text x=\"{LEFT}\" y=\"20\" font-size=\"15\">times better than the C agent ({}), same run</text>\n\
-         <text x=\"{LEFT}\" y=\"38\">bar: median of the rounds; thin line: their spread; tick: what is promised</text>\n",
+         <text x=\"{LEFT}\" y=\"38\">bar: median of the rounds; thin line: their spread; tick: what is wanted</text>\n",
         bottom + 14.0,
         escape(&report.peer),
     );
@@ -48,7 +48,7 @@ pub(super) fn svg(report: &Report) -> String {
 fn bar(text: &mut String, row: &Row, y: f64, x: impl Fn(f64) -> f64) {
     let (median, least, most) = row.times();
     let (from, to, middle) = (x(1.0), x(median), y + LINE / 2.0);
-    let colour = if row.is_kept() { "#3b82c4" } else { "#c4553b" };
+    let colour = if row.is_reached() { "#3b82c4" } else { "#c4553b" };
     let _ = writeln!(
         text,
         "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\

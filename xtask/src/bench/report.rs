@@ -34,8 +34,8 @@ impl Row {
         (median, times.first().copied().unwrap_or(nothing), times.last().copied().unwrap_or(nothing))
     }
 
-    /// Whether what is promised was seen.
-    pub(super) fn is_kept(&self) -> bool {
+    /// Whether what is wanted was seen.
+    pub(super) fn is_reached(&self) -> bool {
         self.times().0 >= self.work.target
     }
 }
@@ -49,22 +49,20 @@ pub(super) struct Report {
     pub(super) resources: [Resources; 2],
 }
 
-/// One line about what an agent takes: the name, both figures, their unit, the promise and whether it was kept.
+/// One line about what an agent takes: the name, both figures, their unit, what is wanted and whether that was reached.
 struct Taken {
     name: &'static str,
     figures: [f64; 2],
     unit: &'static str,
-    promise: String,
-    is_kept: bool,
+    wanted: String,
+    is_reached: bool,
 }
 
 impl Report {
     /// The tables, in Markdown that is also read well as it is.
     pub(super) fn table(&self) -> String {
         let mut text = format!("ours: {}; peer: {}\n\n", self.ours, self.peer);
-        text.push_str(
-            "| work | ours | C agent | times better | rounds | promised | |\n|---|--:|--:|--:|--:|--:|---|\n",
-        );
+        text.push_str("| work | ours | C agent | times better | rounds | wanted | |\n|---|--:|--:|--:|--:|--:|---|\n");
         for row in &self.rows {
             let ((ours, peer), (median, least, most)) = (row.best(), row.times());
             text.push_str(&format!(
@@ -76,15 +74,15 @@ impl Report {
                 figure(least),
                 figure(most),
                 figure(row.work.target),
-                word(row.is_kept()),
+                word(row.is_reached()),
                 sign = row.work.unit.sign(),
             ));
         }
-        text.push_str("\n| what it takes | ours | C agent | promised | |\n|---|--:|--:|--:|---|\n");
+        text.push_str("\n| what it takes | ours | C agent | wanted | |\n|---|--:|--:|--:|---|\n");
         for taken in self.taken() {
             let [ours, peer] = taken.figures.map(figure);
-            let Taken { name, unit, promise, is_kept, .. } = taken;
-            text.push_str(&format!("| {name} | {ours} {unit} | {peer} {unit} | {promise} | {} |\n", word(is_kept)));
+            let Taken { name, unit, wanted, is_reached, .. } = taken;
+            text.push_str(&format!("| {name} | {ours} {unit} | {peer} {unit} | {wanted} | {} |\n", word(is_reached)));
         }
         text
     }
@@ -95,7 +93,7 @@ impl Report {
         let mb = |bytes: u64| bytes as f64 / 1e6;
         let of = |name, value: fn(&Resources) -> u64, most: f64| {
             let figures = [mib(value(ours)), mib(value(peer))];
-            Taken { name, figures, unit: "MiB", promise: format!("{} MiB", figure(most)), is_kept: figures[0] < most }
+            Taken { name, figures, unit: "MiB", wanted: format!("{} MiB", figure(most)), is_reached: figures[0] < most }
         };
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         let start = [micros(ours.start), micros(peer.start)];
@@ -110,22 +108,22 @@ impl Report {
                 name: "start to first answer",
                 figures: start,
                 unit: "us",
-                promise: "1.5 times faster".into(),
-                is_kept: start[1] >= 1.5 * start[0],
+                wanted: "1.5 times faster".into(),
+                is_reached: start[1] >= 1.5 * start[0],
             },
             Taken {
                 name: "program with its libraries",
                 figures: size,
                 unit: "MB",
-                promise: "1.6 MB, no library".into(),
-                is_kept: size[0] < 1.6 && ours.size.1 == 0,
+                wanted: "1.6 MB, no library".into(),
+                is_reached: size[0] < 1.6 && ours.size.1 == 0,
             },
             Taken {
                 name: "wake-ups when idle",
                 figures: [ours.wakeups, peer.wakeups],
                 unit: "/min",
-                promise: "0".into(),
-                is_kept: ours.wakeups == 0.0,
+                wanted: "0".into(),
+                is_reached: ours.wakeups == 0.0,
             },
         ]
     }
@@ -137,17 +135,17 @@ impl Report {
             .taken()
             .iter()
             .map(|taken| {
-                let Taken { name, figures: [ours, peer], unit, promise, is_kept } = taken;
-                json!({ "name": name, "unit": unit, "ours": ours, "peer": peer, "promised": promise, "kept": is_kept })
+                let Taken { name, figures: [ours, peer], unit, wanted, is_reached } = taken;
+                json!({ "name": name, "unit": unit, "ours": ours, "peer": peer, "wanted": wanted, "reached": is_reached })
             })
             .collect();
         json!({ "ours": self.ours, "peer": self.peer, "works": rows, "resources": taken })
     }
 
-    /// How many promises were not kept in this run.
-    pub(super) fn broken(&self) -> usize {
-        let rows = self.rows.iter().filter(|row| !row.is_kept()).count();
-        rows + self.taken().iter().filter(|taken| !taken.is_kept).count()
+    /// How many figures were missed in this run.
+    pub(super) fn missed(&self) -> usize {
+        let rows = self.rows.iter().filter(|row| !row.is_reached()).count();
+        rows + self.taken().iter().filter(|taken| !taken.is_reached).count()
     }
 }
 
@@ -159,14 +157,14 @@ fn row(row: &Row) -> Value {
         "ours": ours,
         "peer": peer,
         "times": { "median": median, "least": least, "most": most },
-        "promised": row.work.target,
-        "kept": row.is_kept(),
+        "wanted": row.work.target,
+        "reached": row.is_reached(),
         "rounds": row.rounds.iter().map(|&(ours, peer)| json!([ours, peer])).collect::<Vec<_>>(),
     })
 }
 
-fn word(is_kept: bool) -> &'static str {
-    if is_kept { "kept" } else { "NOT KEPT" }
+fn word(is_reached: bool) -> &'static str {
+    if is_reached { "reached" } else { "missed" }
 }
 
 /// A figure with three digits that mean something.
@@ -196,13 +194,13 @@ mod tests {
     use crate::bench::work::WORKS;
 
     #[test]
-    fn the_median_of_the_ratios_decides_whether_a_promise_was_kept() {
+    fn the_median_of_the_ratios_decides_whether_a_figure_is_reached() {
         let ping = WORKS.iter().find(|work| work.name == "guest-ping").unwrap();
         let row = |rounds: &[(f64, f64)]| Row { work: ping, rounds: rounds.to_vec() };
         let slow = row(&[(10.0, 12.0), (10.0, 13.0), (10.0, 40.0)]);
         assert_eq!(slow.times(), (1.3, 1.2, 4.0));
-        assert!(!slow.is_kept());
-        assert!(row(&[(10.0, 20.0), (12.0, 24.0), (10.0, 11.0)]).is_kept());
+        assert!(!slow.is_reached());
+        assert!(row(&[(10.0, 20.0), (12.0, 24.0), (10.0, 11.0)]).is_reached());
         assert_eq!(slow.best(), (10.0, 12.0));
     }
 

@@ -60,7 +60,7 @@ impl Unit {
 pub(super) struct Work {
     pub(super) name: &'static str,
     pub(super) unit: Unit,
-    /// How many times better than the C agent is promised at least.
+    /// How many times better than the C agent is wanted at least.
     pub(super) target: f64,
     pub(super) place: Place,
     /// Rounds in a full and in a quick run; a quick run leaves out what has none.
@@ -106,7 +106,7 @@ const fn bulk(name: &'static str, kind: Kind, target: f64) -> Work {
 const PING: &str = r#"{"execute":"guest-ping"}"#;
 const INTERFACES: &str = r#"{"execute":"guest-network-get-interfaces"}"#;
 
-/// Everything that is compared. The targets are promises: see docs/performance.md.
+/// Everything that is compared, and how many times better than the C agent it is meant to be.
 pub(super) const WORKS: &[Work] = &[
     round_trip("guest-ping", PING, 2_000, 1.6),
     round_trip("guest-sync", r#"{"execute":"guest-sync","arguments":{"id":1}}"#, 2_000, 1.6),

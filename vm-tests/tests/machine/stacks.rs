@@ -83,8 +83,9 @@ pub(crate) fn what_lies_on_device_mapper_md_and_an_overlay_is_frozen_before_what
     }
     drop(agent);
     machine.shell.run(
-        "rm -f /run/late-*; umount /mnt/other/inner /mnt/other/merged /mnt/other/top; dm remove top
+        "rm -f /run/late-*; umount /mnt/other/inner; umount /mnt/other/top; dm remove top
          echo clear >/sys/block/md0/md/array_state; losetup -d /dev/loop2; losetup -d /dev/loop0; losetup -d /dev/loop1
+         umount /mnt/other/merged
          rm -r /mnt/ext4/member /mnt/ext4/lower /mnt/xfs/member /mnt/xfs/upper /mnt/xfs/work",
     );
     restart(machine, "-l /run/qga/log");

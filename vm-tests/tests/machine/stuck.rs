@@ -16,7 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 const FILE_SYSTEMS: u64 = 2;
 
 fn threads(shell: &mut Shell, name: &str) -> u64 {
-    shell.number(&format!("cat /proc/$(cat /run/qga/pid)/task/*/comm | grep -c '{name}' || :"))
+    shell.number(&format!("cat /proc/$(cat /run/qga/pid)/task/*/comm 2>/dev/null | grep -c '{name}' || :"))
 }
 
 fn resync(agent: &mut Host, what: &str) {

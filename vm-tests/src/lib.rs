@@ -16,7 +16,9 @@ pub mod libvirt;
 pub mod machine;
 pub mod process;
 pub mod qmp;
+pub mod rounds;
 pub mod shell;
+pub mod snapshots;
 
 pub use image::Image;
 pub use machine::{Machine, Spec};

@@ -104,6 +104,22 @@ impl Libvirt {
         self.wait_agent("connected");
     }
 
+    /// Ends libvirtd with a signal, named without SIG, and starts another, while the machine runs on. Waits until the new
+    /// one answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn restart_daemon(&mut self, signal: &str) {
+        let path = self.directory.path();
+        let before = read(path, "libvirtd.number");
+        fs::write(path.join("control"), format!("{signal}\n")).expect("a signal for libvirtd");
+        wait::until("another libvirtd", Duration::from_secs(60), || {
+            let now = read(path, "libvirtd.number");
+            (now.ends_with('\n') && now != before && self.try_virsh(&["version"]).status.success()).then_some(())
+        });
+    }
+
     /// Runs a virsh command that must succeed and gives what it prints, without surrounding white space.
     ///
     /// # Panics

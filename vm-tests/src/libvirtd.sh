@@ -31,5 +31,19 @@ echo "libvirt-qemu:x:0:" >>/etc/group
 # Without cgroups libvirt asks no systemd for them.
 while umount -l /sys/fs/cgroup 2>/dev/null; do :; done
 
-"$libvirtd" -f "$directory/etc/libvirtd.conf" &
-wait $!
+# All of this ends with the daemon, unless that was asked for: by a signal's name written to "control", after which the
+# next one is started. (Open both ways: so it never comes to an end.)
+mkfifo "$directory/control"
+while read -r signal; do
+    read -r number <"$directory/libvirtd.number"
+    touch "$directory/again"
+    kill -s "$signal" "$number"
+done <>"$directory/control" &
+while
+    rm -f "$directory/again"
+    "$libvirtd" -f "$directory/etc/libvirtd.conf" &
+    number=$!
+    echo $number >"$directory/libvirtd.number"
+    wait $number
+    [ -e "$directory/again" ]
+do :; done

@@ -124,6 +124,29 @@ impl Machine {
         self.image.root.is_some().then(|| Disk { path: self.directory.path().join(ROOT) })
     }
 
+    /// Where everything of this machine is on the host.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Stops QEMU with all that it is doing, as a host does that is out of memory or about to sleep.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.qemu.signal("STOP");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn go_on(&self) {
+        self.qemu.signal("CONT");
+    }
+
     /// The host's end of the agent's port, for a client of one's own. It serves one client at a time.
     pub fn agent_socket(&self) -> PathBuf {
         self.directory.path().join("agent")
@@ -196,17 +219,23 @@ impl Machine {
         self.qmp.execute("device_del", json!({ "id": "agent-port" }));
     }
 
-    /// Puts the agent's own port back.
+    /// Puts the agent's own port back, as soon as QEMU has let go of the one before.
     ///
     /// # Panics
     /// When QEMU refuses.
     #[track_caller]
     pub fn plug_agent_port(&mut self) {
-        self.qmp.execute(
-            "device_add",
-            json!({ "driver": "virtserialport", "id": "agent-port", "bus": "ports.0", "nr": 1,
-                    "chardev": "agent", "name": PORT }),
-        );
+        let port = json!({ "driver": "virtserialport", "id": "agent-port", "bus": "ports.0", "nr": 1,
+                           "chardev": "agent", "name": PORT });
+        wait::until("a port plugged in", Duration::from_secs(30), || {
+            match self.qmp.try_execute("device_add", port.clone()) {
+                Ok(Ok(_)) => Some(()),
+                // It is gone for the guest before it is gone.
+                Ok(Err(refusal)) if refusal.desc.contains("in use") || refusal.desc.contains("Duplicate") => None,
+                Ok(Err(refusal)) => panic!("QEMU refuses device_add: {refusal}"),
+                Err(error) => panic!("QEMU does not answer device_add: {error}"),
+            }
+        });
     }
 
     /// The end of the console, and what the agent printed when the guest still tells.

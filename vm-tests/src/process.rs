@@ -80,6 +80,15 @@ impl Kept {
         self.0.id()
     }
 
+    /// Sends it a signal, named without SIG.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        run("sh", &["-c".to_owned(), format!("kill -{name} {}", self.id())]);
+    }
+
     /// Whether it is still there.
     pub fn is_running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))

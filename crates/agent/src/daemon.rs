@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::pipe::PipeFlags;
 
-use crate::platform::linux::errno::ErrnoText;
+use crate::platform::linux::errno::{ErrnoText, is_fault_of_disk};
 use crate::platform::linux::ffi::{self, Fork};
 
 /// A signal that the agent acts on.
@@ -162,16 +162,26 @@ pub struct PidFile {
 
 impl PidFile {
     /// Creates the file, locks it and writes our process id into it. The lock belongs to the process and not to its
-    /// children, so call this after [`daemonize`].
+    /// children, so call this after [`daemonize`]. None if its disk is read-only or full or fails: that is logged, and no
+    /// reason to be without an agent.
     ///
     /// # Errors
     /// A line for people; `Cannot lock pid file: Resource temporarily unavailable` if another agent runs.
-    pub fn create(path: &Path) -> Result<Self, String> {
+    pub fn create(path: &Path) -> Result<Option<Self>, String> {
         let failed = |what: &str, e: Errno| format!("Cannot {what} pid file: {}", e.errno_text());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         loop {
-            let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
-                .map_err(|e| format!("Cannot open pid file {}: {}", path.display(), e.errno_text()))?;
+            let fd = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(fd) => fd,
+                Err(e) => {
+                    let text = format!("Cannot open pid file {}: {}", path.display(), e.errno_text());
+                    if !is_fault_of_disk(&e.into()) {
+                        return Err(text);
+                    }
+                    log::warn!("{text}");
+                    return Ok(None);
+                }
+            };
             rustix::fs::fcntl_lock(&fd, FlockOperation::NonBlockingLockExclusive).map_err(|e| failed("lock", e))?;
             let pid_file = PidFile { path: path.to_owned(), file: File::from(fd) };
             // Its former owner may have removed it between our opening and our locking.
@@ -183,7 +193,12 @@ impl PidFile {
                 (&pid_file.file).write_all(format!("{}\n", std::process::id()).as_bytes())
             };
             return match write() {
-                Ok(()) => Ok(pid_file),
+                Ok(()) => Ok(Some(pid_file)),
+                Err(e) if is_fault_of_disk(&e) => {
+                    log::warn!("Cannot write pid file: {}", e.errno_text());
+                    // It is locked all the same.
+                    Ok(Some(pid_file))
+                }
                 Err(e) => Err(format!("Cannot write pid file: {}", e.errno_text())),
             };
         }

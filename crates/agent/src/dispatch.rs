@@ -11,6 +11,7 @@ use qga_proto::envelope::{self, Rejected, Request};
 use qga_proto::error::Error;
 use qga_proto::json::{self, Node};
 use qga_proto::types::core::{GuestSync, GuestSyncDelimited};
+use qga_proto::types::fsfreeze::GuestFsfreezeThaw;
 
 use crate::commands::{self, Context, Entry, Lane};
 use crate::state::State;
@@ -22,6 +23,8 @@ pub enum Kind {
     Sync,
     /// `guest-sync-delimited`: behind a byte 0xFF it overtakes everything.
     SyncDelimited,
+    /// `guest-fsfreeze-thaw`: has to be done, whatever else cannot.
+    Thaw,
     /// All others.
     Other,
 }
@@ -58,6 +61,7 @@ impl Prepared<'_> {
         match &self.call {
             Ok((entry, _)) if entry.name == GuestSync::NAME => Kind::Sync,
             Ok((entry, _)) if entry.name == GuestSyncDelimited::NAME => Kind::SyncDelimited,
+            Ok((entry, _)) if entry.name == GuestFsfreezeThaw::NAME => Kind::Thaw,
             _ => Kind::Other,
         }
     }

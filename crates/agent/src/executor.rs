@@ -114,6 +114,24 @@ impl Executor {
     /// # Errors
     /// Too many threads are left behind, there can be no other thread, or the last job has been started.
     pub fn start(&mut self, session: u64, worker: &mut Option<Worker>, job: Job) -> Result<Ticket, Error> {
+        self.start_within(STUCK_MAX, session, worker, job)
+    }
+
+    /// Like [`Executor::start`], for what must not wait until fewer threads are left behind.
+    ///
+    /// # Errors
+    /// Twice as many are, and those of [`Executor::start`].
+    pub fn start_urgent(&mut self, session: u64, worker: &mut Option<Worker>, job: Job) -> Result<Ticket, Error> {
+        self.start_within(2 * STUCK_MAX, session, worker, job)
+    }
+
+    fn start_within(
+        &mut self,
+        limit: usize,
+        session: u64,
+        worker: &mut Option<Worker>,
+        job: Job,
+    ) -> Result<Ticket, Error> {
         if self.closed {
             return Err(Error::generic("the agent is about to end"));
         }
@@ -125,7 +143,7 @@ impl Executor {
                 Err(back) => job = back,
             }
         }
-        if self.stuck.len() >= STUCK_MAX {
+        if self.stuck.len() >= limit {
             return Err(self.all_stuck());
         }
         *worker = Some(self.spawn(job)?);
@@ -141,6 +159,11 @@ impl Executor {
         let job = (session, self.ticket(), job);
         // Its thread ends with it.
         self.spawn(job).map(drop)
+    }
+
+    /// Whether the last job has been started.
+    pub fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn ticket(&mut self) -> Ticket {

@@ -113,7 +113,7 @@ fn set_up(
     window::watch(&state.freeze, &state.system).map_err(|error| error.desc.into_owned())?;
     // A pid file may lie on a frozen file system, and writing it would block.
     let wanted = state.config.daemonize && (!frozen || daemon::is_never_frozen(path));
-    let pid_file = wanted.then(|| PidFile::create(path)).transpose()?;
+    let pid_file = wanted.then(|| PidFile::create(path)).transpose()?.flatten();
     let reactor =
         Reactor::new(Arc::clone(state), channel, signals, notifier).map_err(|error| error.desc.into_owned())?;
     Ok((reactor, pid_file))

@@ -5,6 +5,7 @@ pub mod fuse;
 pub mod host;
 pub mod proxmox;
 pub mod python;
+pub mod silence;
 pub mod skip;
 pub mod wait;
 

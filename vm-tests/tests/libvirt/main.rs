@@ -5,6 +5,7 @@ mod ansible;
 mod clock;
 mod information;
 mod processors;
+mod restart;
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         domfstrim_gives_blocks_back_on_the_host,
         a_stopped_agent_times_out_and_answers_again_later,
         libvirt_sees_the_agent_go_and_come,
+        restart::a_libvirtd_that_is_started_again_finds_the_same_agent_at_once,
         ansible::ansible_runs_commands_and_copies_files,
         dompmsuspend_and_dompmwakeup,
         shutdown_in_agent_mode_turns_the_machine_off,

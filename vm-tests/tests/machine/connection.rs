@@ -15,7 +15,7 @@ use crate::file::{hash, noise};
 /// Synchronises as libvirt does: guest-sync without a byte 0xFF before it, again after five seconds without an answer.
 /// The kernel does not tell the agent of a host that comes back at once, so the first may drown in the remains of the
 /// earlier one. An error says so at once.
-fn sync_like_libvirt(agent: &mut Host, round: i64) {
+pub(crate) fn sync_like_libvirt(agent: &mut Host, round: i64) {
     for attempt in 0..4 {
         let number = 1_000_000 + 10 * round + attempt;
         agent.send("guest-sync", &json!({ "id": number })).unwrap();
@@ -101,7 +101,7 @@ pub(crate) fn a_host_that_does_not_read_costs_little_and_gets_every_reply_later(
 }
 
 /// Processor time the agent used so far, in hundredths of a second.
-fn ticks(shell: &mut Shell) -> u64 {
+pub(crate) fn ticks(shell: &mut Shell) -> u64 {
     shell.number("set -- $(cat /proc/$(cat /run/qga/pid)/stat); echo $((${14} + ${15}))")
 }
 

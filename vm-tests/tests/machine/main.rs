@@ -10,12 +10,15 @@ mod accounts;
 mod connection;
 mod devices;
 mod exec;
+mod faults;
 mod file;
 mod freeze;
 mod guardian;
+mod host_faults;
 mod network;
 mod ports;
 mod power;
+mod silence;
 mod stacks;
 mod time;
 mod trim;
@@ -80,12 +83,27 @@ fn main() -> ExitCode {
         stacks::a_guardian_thaws_although_the_disk_of_its_own_program_does_not_answer,
         trim::fstrim_gives_the_blocks_of_a_removed_file_back_on_the_host,
         trim::fstrim_shrinks_the_map_of_a_simulated_disk_back_to_metadata,
+        faults::disk::a_disk_that_fails_every_access_is_answered_with_errors_and_works_again_afterwards,
+        faults::disk::a_disk_that_does_not_answer_holds_only_the_commands_that_need_it,
+        faults::space::a_full_disk_costs_what_needs_room_on_it_and_no_more,
+        faults::space::on_a_root_that_is_read_only_the_agent_starts_and_does_what_it_can,
+        faults::proc::without_proc_each_command_answers_or_says_what_it_misses,
+        faults::limits::without_descriptors_left_commands_say_so_until_files_are_closed,
+        faults::limits::clients_that_cannot_be_accepted_cost_no_time_and_are_served_when_others_leave,
+        faults::limits::without_processes_left_commands_say_so_and_what_is_frozen_is_thawed,
+        faults::memory::when_memory_runs_out_a_program_of_the_host_is_ended_and_not_the_agent,
+        faults::memory::an_agent_ended_for_its_memory_while_frozen_is_followed_by_one_that_thaws,
+        faults::clock::when_the_clock_jumps_nothing_comes_early_or_late,
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,
         connection::a_host_that_goes_before_its_reply_leaves_none_behind,
         connection::a_host_that_does_not_read_costs_little_and_gets_every_reply_later,
         connection::proxmox_connects_for_each_command_two_hundred_times,
         connection::an_agent_without_a_host_is_never_woken,
         connection::an_agent_with_a_silent_host_is_never_woken,
+        silence::a_host_that_asks_and_does_not_read_costs_nothing_and_is_answered_at_once_afterwards,
+        silence::a_host_that_fills_the_port_and_does_not_read_is_answered_before_all_is_carried_out,
+        host_faults::a_machine_that_is_stopped_and_goes_on_answers_all_it_was_sent,
+        host_faults::a_port_that_is_unplugged_and_plugged_in_again_has_the_same_agent_at_once,
         ports::an_isa_serial_line_carries_everything,
         ports::vsock_serves_two_clients_side_by_side,
         ports::without_retry_path_a_missing_port_is_one_clear_error,
@@ -94,8 +112,9 @@ fn main() -> ExitCode {
         power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
         power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
         power::shutdown_mode_reboot_resets_the_machine,
-        // These two leave no machine behind.
+        // The first and the last leave no machine behind; the one between has one of its own, without disks.
         power::shutdown_mode_powerdown_turns_the_machine_off,
+        host_faults::a_machine_that_is_set_back_to_a_snapshot_has_the_same_agent_at_once,
         power::shutdown_mode_halt_stops_the_processors,
     ])
 }

@@ -11,11 +11,11 @@ fn the_pid_file_holds_our_id_for_the_owner_only_and_goes_with_us() {
     let path = dir.path().join("pid");
     fs::write(&path, "a much longer leftover of another agent\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    let held = PidFile::create(&path).unwrap();
+    let held = PidFile::create(&path).unwrap().unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
     drop(held);
     assert!(!path.exists());
-    let held = PidFile::create(&path).unwrap();
+    let held = PidFile::create(&path).unwrap().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     drop(held);
 }
@@ -53,7 +53,7 @@ fn the_pid_file_of_a_running_agent_is_neither_taken_nor_removed() {
 fn a_pid_file_that_was_replaced_is_left_to_its_new_owner() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pid");
-    let held = PidFile::create(&path).unwrap();
+    let held = PidFile::create(&path).unwrap().unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, "4711\n").unwrap();
     drop(held);

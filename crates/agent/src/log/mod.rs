@@ -21,6 +21,7 @@ use ::log::{Level, LevelFilter, Log, Metadata, Record};
 use self::aside::{Aside, Asked};
 use self::output::Output;
 use self::syslog::Syslog;
+use crate::platform::linux::errno::{ErrnoText, is_fault_of_disk};
 
 /// The target of lines about what the host had done.
 pub const AUDIT: &str = "audit";
@@ -46,8 +47,11 @@ pub struct Options {
 
 /// Starts the log; once in a process.
 ///
+/// A log file on a disk that is read-only or full or fails is complained of on standard error, where the log goes until
+/// [`reopen`].
+///
 /// # Errors
-/// The file cannot be opened: `unable to open specified log file <file>: <reason>`.
+/// The file cannot be opened for another reason: `unable to open specified log file <file>: <reason>`.
 pub fn init(options: Options) -> Result<(), String> {
     let mut stderr = Output::stderr();
     // On a disk this would wait for the thaw.
@@ -138,6 +142,8 @@ struct Sink {
 struct Inner {
     logfile: Option<PathBuf>,
     reopen: bool,
+    /// Standard error stands in for the log file, which could not be opened.
+    stands_in: bool,
     output: Option<Output>,
     syslog: Syslog,
     /// Every line is for the system log, and not only the audit lines.
@@ -150,12 +156,14 @@ impl Inner {
         self.reopen = false;
         let Some(path) = self.logfile.clone() else { return Ok(()) };
         let Some(aside) = aside else {
-            self.output = Some(Output::file(&path)?);
+            let opened = Output::file(&path).map_err(|e| cannot_open(&path, &e))?;
+            drop(self.turn_to(opened));
             return Ok(());
         };
-        match aside.run(move || Output::file(&path)) {
+        let there = path.clone();
+        match aside.run(move || Output::file(&there)) {
             Asked::Done(opened) => {
-                let former = self.output.replace(opened?);
+                let former = self.turn_to(opened.map_err(|e| cannot_open(&path, &e))?);
                 // Closing may have to wait as well.
                 aside.run(move || drop(former));
                 Ok(())
@@ -163,16 +171,37 @@ impl Inner {
             Asked::Late | Asked::Busy => Err("the disk of the log file does not answer".to_owned()),
         }
     }
+
+    /// Writes to the log file from now on. Gives what was written to before.
+    fn turn_to(&mut self, file: Output) -> Option<Output> {
+        (self.stands_in, self.all_to_syslog) = (false, false);
+        self.output.replace(file)
+    }
+}
+
+fn cannot_open(path: &Path, error: &io::Error) -> String {
+    format!("unable to open specified log file {}: {}", path.display(), error.errno_text())
 }
 
 impl Sink {
     fn new(options: Options, stderr: Output, syslog: Syslog) -> Result<Self, String> {
-        let output = options.logfile.is_none().then_some(stderr);
-        let mut inner = Inner { logfile: options.logfile, reopen: false, output, syslog, all_to_syslog: false };
-        if !options.frozen {
-            inner.open(None)?;
-        }
-        Ok(Sink {
+        let mut fault = None;
+        let output = match &options.logfile {
+            None => Some(stderr),
+            Some(_) if options.frozen => None,
+            Some(path) => match Output::file(path) {
+                Ok(file) => Some(file),
+                // An agent that logs elsewhere is better than none.
+                Err(e) if is_fault_of_disk(&e) => {
+                    fault = Some(cannot_open(path, &e));
+                    Some(stderr)
+                }
+                Err(e) => return Err(cannot_open(path, &e)),
+            },
+        };
+        let (logfile, stands_in) = (options.logfile, fault.is_some());
+        let inner = Inner { logfile, reopen: false, stands_in, output, syslog, all_to_syslog: false };
+        let sink = Sink {
             verbose: options.verbose,
             muted: AtomicBool::new(options.frozen),
             lost: AtomicU64::new(0),
@@ -180,7 +209,11 @@ impl Sink {
             never_wait: AtomicBool::new(false),
             aside: Aside::default(),
             inner: Mutex::new(inner),
-        })
+        };
+        if let Some(complaint) = fault {
+            sink.write(SystemTime::now(), Level::Warn, false, &complaint);
+        }
+        Ok(sink)
     }
 
     /// The level up to which lines are made at all: audit lines are wanted whatever the level.
@@ -243,7 +276,7 @@ impl Sink {
 
     fn stderr_is_gone(&self, now: Output) {
         if let Some(mut inner) = self.turn() {
-            if inner.logfile.is_none() {
+            if inner.logfile.is_none() || inner.stands_in {
                 inner.output = Some(now);
                 inner.all_to_syslog = true;
             }

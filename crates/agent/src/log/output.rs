@@ -16,7 +16,6 @@ use rustix::net::SendFlags;
 
 use super::aside::{Aside, Asked};
 use super::line;
-use crate::platform::linux::errno::ErrnoText;
 
 /// Where lines are written.
 #[derive(Debug)]
@@ -77,21 +76,14 @@ impl Output {
     }
 
     /// A file to append to; created readable for its owner only.
-    ///
-    /// # Errors
-    /// A line for people.
-    pub(super) fn file(path: &Path) -> Result<Self, String> {
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
         // NONBLOCK for a FIFO or terminal given as log file.
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(fd) => {
-                let kind = fstat(&fd).map_or(FileType::Unknown, |s| FileType::from_raw_mode(s.st_mode));
-                let (fd, disk) = (Target::Own(Arc::new(fd)), kind == FileType::RegularFile);
-                Ok(Output { fd, way: Way::Write, disk, journal: false, rest: Vec::new() })
-            }
-            Err(e) => Err(format!("unable to open specified log file {}: {}", path.display(), e.errno_text())),
-        }
+        let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
+        let kind = fstat(&fd).map_or(FileType::Unknown, |s| FileType::from_raw_mode(s.st_mode));
+        let (fd, disk) = (Target::Own(Arc::new(fd)), kind == FileType::RegularFile);
+        Ok(Output { fd, way: Way::Write, disk, journal: false, rest: Vec::new() })
     }
 
     /// Whether writing may have to wait for a disk.
@@ -220,11 +212,7 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "0.000000: warning: one\n0.000000: warning: two\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
-        let missing = dir.path().join("no/log");
-        assert_eq!(
-            Output::file(&missing).unwrap_err(),
-            format!("unable to open specified log file {}: No such file or directory", missing.display())
-        );
+        assert_eq!(Output::file(&dir.path().join("no/log")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

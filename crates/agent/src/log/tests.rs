@@ -289,3 +289,18 @@ fn a_disk_that_does_not_answer_costs_lines_and_holds_nobody_up() {
     assert!(lines.iter().any(|line| line.ends_with(" earlier lines of the log were lost")), "{lines:?}");
     assert!(!lines.contains(&"warning: lost".to_owned()));
 }
+
+#[test]
+fn in_the_background_the_system_log_stands_in_for_a_log_file_until_that_can_be_opened() {
+    let bench = Bench::new(to_file, true);
+    // As after a start on a disk that was read-only.
+    bench.sink.inner.lock().unwrap().stands_in = true;
+    let (gone, _other) = UnixStream::pair().unwrap();
+    bench.sink.stderr_is_gone(Output::own(gone.into()));
+    bench.log("x", Level::Error, "no way");
+    assert_eq!(bench.syslog(), ["critical: no way"]);
+    bench.sink.reopen();
+    bench.log("x", Level::Error, "found");
+    assert_eq!(bench.syslog(), [""; 0]);
+    assert_eq!(without_times(&fs::read(bench.dir.path().join("log")).unwrap()), ["critical: found"]);
+}

@@ -1,7 +1,7 @@
 //! `qga.state`: the handle counter. A handle of an earlier life of the agent must not come to mean another file.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use qga_proto::Error;
 use rustix::fs::{Mode, OFlags};
 
 use crate::config::keyfile::KeyFile;
-use crate::platform::linux::errno::ErrnoText;
+use crate::platform::linux::errno::{Context, ErrnoText, is_fault_of_disk};
 
 /// The first handle, as the C agent's.
 const FIRST: i64 = 1000;
@@ -33,10 +33,11 @@ struct Numbers {
 }
 
 impl HandleCounter {
-    /// Goes on from the file in `statedir`, which is created if missing and not `frozen`.
+    /// Goes on from the file in `statedir`, which is created if missing and not `frozen`. A disk that is read-only or full
+    /// or fails is logged, and is met again by [`HandleCounter::next`].
     ///
     /// # Errors
-    /// It is missing and cannot be created: `failed to write persistent state to <file>: <reason>`.
+    /// It is missing and cannot be created for another reason: `failed to write persistent state to <file>: <reason>`.
     pub fn open(statedir: &Path, frozen: bool) -> Result<Self, String> {
         let file = statedir.join("qga.state");
         let found = read(&file);
@@ -50,8 +51,14 @@ impl HandleCounter {
             Found::Bad { next, .. } => (next, true),
         };
         if write && !frozen {
-            write_file(&file, next)
-                .map_err(|e| format!("failed to write persistent state to {}: {e}", file.display()))?;
+            if let Err(e) = write_file(&file, next) {
+                let text = format!("failed to write persistent state to {}: {}", file.display(), e.errno_text());
+                if !is_fault_of_disk(&e) {
+                    return Err(text);
+                }
+                // All commands but one work without it.
+                log::warn!("{text}; until that is mended no file can be opened by the host");
+            }
         }
         Ok(HandleCounter { file, numbers: Mutex::new(Numbers { next, reserved: next }) })
     }
@@ -59,15 +66,13 @@ impl HandleCounter {
     /// The next handle. Writes the file once in a while, so it must not be called while file systems are frozen.
     ///
     /// # Errors
-    /// `failed to commit persistent state to disk`; the reason is logged.
+    /// `failed to commit persistent state to disk: <file>: <reason>`.
     pub fn next(&self) -> Result<i64, Error> {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         if numbers.next >= numbers.reserved {
             let reserved = numbers.next + BLOCK;
-            if let Err(reason) = write_file(&self.file, reserved) {
-                log::error!("failed to write persistent state to {}: {reason}", self.file.display());
-                return Err(Error::generic("failed to commit persistent state to disk"));
-            }
+            let what = || format!("failed to commit persistent state to disk: {}", self.file.display());
+            write_file(&self.file, reserved).context(what)?;
             numbers.reserved = reserved;
         }
         let handle = numbers.next;
@@ -103,19 +108,18 @@ fn read(file: &Path) -> Found {
 
 /// Replaces the file in one step, so that it is never seen half written. Not synced: what a power cut may undo is
 /// handles whose files that power cut closed.
-fn write_file(file: &Path, counter: i64) -> Result<(), String> {
+fn write_file(file: &Path, counter: i64) -> io::Result<()> {
     let temporary = file.with_extension("state.new");
     let result = create(&temporary)
         .and_then(|mut f| f.write_all(format!("[global]\nfd_counter={counter}\n").as_bytes()))
         .and_then(|()| fs::rename(&temporary, file));
-    result.map_err(|e| {
+    result.inspect_err(|_| {
         // Nothing to add if there is none to remove.
         let _ = fs::remove_file(&temporary);
-        e.errno_text()
     })
 }
 
-fn create(path: &Path) -> std::io::Result<fs::File> {
+fn create(path: &Path) -> io::Result<fs::File> {
     if let Err(e) = fs::remove_file(path) {
         if e.kind() != ErrorKind::NotFound {
             return Err(e);
@@ -215,7 +219,9 @@ mod tests {
         fs::create_dir(&state).unwrap();
         let counter = HandleCounter::open(&state, false).unwrap();
         fs::remove_dir_all(&state).unwrap();
-        assert_eq!(counter.next().unwrap_err().desc, "failed to commit persistent state to disk");
+        let file = state.join("qga.state");
+        let desc = format!("failed to commit persistent state to disk: {}: No such file or directory", file.display());
+        assert_eq!(counter.next().unwrap_err().desc, desc);
         fs::create_dir(&state).unwrap();
         assert_eq!(counter.next().unwrap(), 1000);
     }

@@ -153,7 +153,8 @@ impl FrozenMarker {
         };
         let result = match thread::Builder::new().name("marker".into()).stack_size(64 << 10).spawn(work) {
             Ok(_) => wait.recv_timeout(LIMIT).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())),
-            Err(e) => Err(e),
+            // There are too many already; better a wait than a mark that is wrong.
+            Err(_) => self.file.apply(),
         };
         if let Err(e) = result {
             log::error!("cannot update {}: {}", self.file.path.display(), e.errno_text());

@@ -28,7 +28,7 @@ impl Persist {
     /// [`FrozenMarker::is_current`] says.
     ///
     /// # Errors
-    /// The counter is missing and cannot be created; a line for people.
+    /// See [`HandleCounter::open`].
     pub fn open(statedir: &Path, marker: FrozenMarker) -> Result<Self, String> {
         let handles = HandleCounter::open(statedir, marker.is_current())?;
         Ok(Persist { handles, frozen: marker })

@@ -14,7 +14,7 @@ const READ_MIN: usize = 16 << 10;
 /// Bytes read in one call in the middle of a large message.
 const READ_LARGE: usize = 256 << 10;
 
-/// Bytes read from one host before the others get their turn.
+/// Bytes read from one host, or written to it, before the others get their turn.
 const TURN: usize = 1 << 20;
 
 /// Bytes that came so shortly before a port reports that its host is gone may be those of the next host: they travel
@@ -136,7 +136,7 @@ impl Connection {
 
     /// Reads, works and writes until nothing more can be done without an event, or until the turn is over.
     pub(super) fn advance(&mut self, env: &mut Environment<'_>, ending: bool) -> Fate {
-        let mut read = 0;
+        let (mut read, mut written) = (0, 0);
         loop {
             let wants = self.readable && read < TURN && self.session.wants_input() && !self.half_closed && !ending;
             if wants {
@@ -156,10 +156,14 @@ impl Connection {
                     Err(errno) => return Fate::Lost(errno),
                 }
             }
-            if let Some(fate) = self.write(env) {
-                return fate;
+            match self.write(env) {
+                Ok(count) => written += count,
+                Err(fate) => return fate,
             }
-            if !wants || !self.readable {
+            // Reading goes on between two writes: behind a host that reads as fast as its old requests are answered
+            // there may be a resynchronisation that ends them.
+            let goes_on = (wants && self.readable) || (self.can_write() && written < TURN);
+            if !goes_on {
                 break;
             }
         }
@@ -238,18 +242,24 @@ impl Connection {
         Fate::Goes
     }
 
-    fn write(&mut self, env: &mut Environment<'_>) -> Option<Fate> {
-        while self.writable && self.session.output().pending() > 0 {
-            if let Err(errno) = self.session.output().write_to(&self.fd) {
-                return Some(if self.peer == Peer::Client { Fate::Over } else { Fate::Lost(errno) });
-            }
-            if self.session.output().pending() > 0 {
-                self.writable = false;
-            }
-            // Room in the output is what the next command may have waited for.
-            self.session.advance(env, Instant::now());
+    fn can_write(&self) -> bool {
+        self.writable && self.session.has_output()
+    }
+
+    /// Writes what there is, as far as it is taken, and says how much that was.
+    fn write(&mut self, env: &mut Environment<'_>) -> Result<usize, Fate> {
+        if !self.can_write() {
+            return Ok(0);
         }
-        None
+        let before = self.session.output().pending();
+        if let Err(errno) = self.session.output().write_to(&self.fd) {
+            return Err(if self.peer == Peer::Client { Fate::Over } else { Fate::Lost(errno) });
+        }
+        let left = self.session.output().pending();
+        self.writable = left == 0;
+        // Room in the output is what the next command may have waited for.
+        self.session.advance(env, Instant::now());
+        Ok(before - left)
     }
 
     /// Writes what can be written now; whether something is left.

@@ -211,12 +211,14 @@ impl Session {
     }
 
     fn begin(&mut self, env: &mut Environment<'_>, document: Document, now: Instant) {
+        let mut is_urgent = false;
         if document.as_bytes().len() <= ON_LOOP_MAX {
             let prepared = dispatch::prepare(document.as_bytes());
             if prepared.lane() == Lane::Instant {
                 self.reply(prepared.run(env.state, self.reply_limit));
                 return;
             }
+            is_urgent = prepared.kind() == Kind::Thaw && env.state.freeze.is_frozen();
         }
         let document = Arc::new(document);
         let command = Arc::new(OnceLock::new());
@@ -229,9 +231,22 @@ impl Session {
                 prepared.run(&state, limit)
             }
         });
-        match env.executor.start(self.id, &mut self.worker, job) {
+        let started = match is_urgent {
+            true => env.executor.start_urgent(self.id, &mut self.worker, job),
+            false => env.executor.start(self.id, &mut self.worker, job),
+        };
+        match started {
             Ok(ticket) => self.running = Some(Running { ticket, command, since: now }),
-            Err(error) => self.reply(dispatch::prepare(document.as_bytes()).refuse(&error)),
+            Err(error) => {
+                let prepared = dispatch::prepare(document.as_bytes());
+                let reply = match is_urgent && !env.executor.is_closed() {
+                    // Processes pile up on a frozen file system, and there may be no more threads to be had. The loop has
+                    // nothing to do that would be as important.
+                    true => prepared.run(env.state, self.reply_limit),
+                    false => prepared.refuse(&error),
+                };
+                self.reply(reply);
+            }
         }
     }
 

@@ -241,6 +241,23 @@ fn beyond_the_cap_the_error_names_what_is_stuck() {
 }
 
 #[test]
+fn a_thaw_is_done_although_as_many_commands_as_may_be_are_stuck() {
+    let mut bench = Bench::new();
+    for n in 0..STUCK_MAX {
+        bench.send(&wait(170));
+        bench.settle(|bench| bench.session.running.as_ref().is_none_or(|r| r.command.get().is_some()));
+        bench.send_bytes(&resync(n as i64));
+    }
+    bench.read();
+    bench.state.freeze.take_over(Vec::new(), Some(Vec::new()));
+    bench.send("{\"execute\":\"guest-fsfreeze-thaw\"}");
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": 0}\n");
+    assert!(!bench.state.freeze.is_frozen());
+    Gate::of(170).open();
+}
+
+#[test]
 fn what_a_host_began_to_send_before_it_left_is_not_completed_by_the_next_one() {
     let mut bench = Bench::new();
     bench.send(r#"{"execute":"guest-ping""#);

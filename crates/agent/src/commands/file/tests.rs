@@ -111,7 +111,10 @@ fn a_file_that_gets_no_handle_is_not_left_behind() {
     fs::remove_dir_all(guest.path("state")).unwrap();
     for (name, mode) in [("new", "w"), ("old", "a")] {
         let args = json!({"path": guest.path(name), "mode": mode});
-        guest.fails("open", args, "failed to commit persistent state to disk");
+        let file = guest.path("state/qga.state");
+        let file = file.display();
+        let desc = format!("failed to commit persistent state to disk: {file}: No such file or directory");
+        guest.fails("open", args, &desc);
     }
     assert!(!guest.path("new").exists());
     assert_eq!(fs::read_to_string(guest.path("old")).unwrap(), "content");

@@ -28,6 +28,12 @@ impl ErrnoText for io::Error {
     }
 }
 
+/// Whether a failure to write is the disk's, which may be mended while we run: it is read-only or full, or fails. (A path
+/// that is wrong, or not ours to write to, is somebody's mistake.)
+pub fn is_fault_of_disk(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::IO))
+}
+
 /// Turns a failed system call into a wire error.
 pub trait Context<T> {
     /// `<text>: <strerror>`, class `GenericError`.
@@ -53,5 +59,21 @@ mod tests {
             failed.context(|| "failed to freeze /a".into()).unwrap_err().desc,
             "failed to freeze /a: Input/output error"
         );
+    }
+
+    #[test]
+    fn a_disk_that_may_be_mended_is_told_from_a_path_that_is_wrong() {
+        for (errno, is_fault) in [
+            (libc::EROFS, true),
+            (libc::ENOSPC, true),
+            (libc::EDQUOT, true),
+            (libc::EIO, true),
+            (libc::ENOENT, false),
+            (libc::ENOTDIR, false),
+            (libc::EACCES, false),
+        ] {
+            assert_eq!(is_fault_of_disk(&io::Error::from_raw_os_error(errno)), is_fault, "{errno}");
+        }
+        assert!(!is_fault_of_disk(&io::Error::other("no number")));
     }
 }

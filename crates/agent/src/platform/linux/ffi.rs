@@ -407,7 +407,8 @@ pub fn ticks_per_second() -> u64 {
 }
 
 /// Makes the child that `command` starts begin afresh: in a session (and so a process group) of its own, with every
-/// signal at its default and none blocked, and without any descriptor of ours but its three standard ones.
+/// signal at its default and none blocked, without any descriptor of ours but its three standard ones, and not spared
+/// when memory runs out.
 ///
 /// The daemon blocks the signals that it reads from a descriptor and ignores SIGPIPE; both would be inherited.
 pub fn start_afresh(command: &mut process::Command) {
@@ -430,8 +431,27 @@ pub fn start_afresh(command: &mut process::Command) {
             // Everything we open closes on exec by itself; this is for what we were started with. Kernels before
             // 5.11 do not know the call.
             libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            give_up_favour();
             Ok(())
         });
+    }
+}
+
+/// Makes this process as likely as any other to be ended when memory runs out, if it was less likely: who spared the
+/// agent did not mean what it starts. Async-signal-safe.
+fn give_up_favour() {
+    let mut score = [0_u8; 16];
+    // SAFETY: the calls get a NUL-terminated path, a descriptor that was just opened, and buffers with their lengths. What
+    // cannot be done is left, and the descriptor is closed.
+    unsafe {
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if fd == -1 {
+            return;
+        }
+        if libc::read(fd, score.as_mut_ptr().cast(), score.len()) > 0 && score.first() == Some(&b'-') {
+            libc::write(fd, c"0".as_ptr().cast(), 1);
+        }
+        libc::close(fd);
     }
 }
 
@@ -552,5 +572,23 @@ mod tests {
         // (32 and 33 belong to the C library, which leaves them ignored in what its posix_spawn starts.)
         let foreign = 3_u64 << 31;
         assert_eq!([childs[0], childs[1] & !foreign], [0, 0]);
+    }
+
+    #[test]
+    fn a_child_is_not_spared_as_we_are_when_memory_runs_out() {
+        let file = "/proc/self/oom_score_adj";
+        let before = std::fs::read_to_string(file).unwrap();
+        for (ours, theirs) in [("-10", "0\n"), ("10", "10\n")] {
+            if std::fs::write(file, ours).is_err() {
+                eprintln!("SKIPPED {ours}: it takes root");
+                continue;
+            }
+            let mut command = process::Command::new("/bin/cat");
+            command.arg(file);
+            start_afresh(&mut command);
+            let output = command.output();
+            let _ = std::fs::write(file, &before);
+            assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), theirs, "{ours}");
+        }
     }
 }

@@ -12,9 +12,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{fs, str};
 
-use qga_proto::{Error, error::Result};
+use qga_proto::error::Result;
 
-use super::errno::ErrnoText;
+use super::errno::Context;
 use super::root::Root;
 
 /// A device number, as `st_dev` and the mount table have it. Written `8:1`.
@@ -104,15 +104,11 @@ impl Table {
     /// Reads the table.
     ///
     /// # Errors
-    /// `failed to open mtab file: '/proc/self/mounts'`, the C agent's words when it finds no table.
+    /// `failed to open mtab file: '/proc/self/mounts': <errno>`, the C agent's words when it finds no table, and the reason.
     pub fn read(root: &Root) -> Result<Self> {
-        match root.read("/proc/self/mountinfo") {
-            Ok(text) => Ok(Table::parse(&text)),
-            Err(e) => {
-                log::warn!("cannot read /proc/self/mountinfo: {}", e.errno_text());
-                Err(Error::generic("failed to open mtab file: '/proc/self/mounts'"))
-            }
-        }
+        let text = root.read("/proc/self/mountinfo");
+        let text = text.context(|| "failed to open mtab file: '/proc/self/mounts'".to_owned())?;
+        Ok(Table::parse(&text))
     }
 
     /// Makes it from the text of `mountinfo`. Lines that do not fit are left out.

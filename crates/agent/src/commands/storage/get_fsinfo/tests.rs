@@ -125,7 +125,7 @@ fn one_device_that_cannot_be_resolved_costs_only_its_own_disks() {
 fn without_a_mount_table_it_is_an_error() {
     let tree = Tree::new();
     let error = fsinfo(&tree.root(), &Asker::default()).unwrap_err();
-    assert_eq!(error.desc, "failed to open mtab file: '/proc/self/mounts'");
+    assert_eq!(error.desc, "failed to open mtab file: '/proc/self/mounts': No such file or directory");
 }
 
 #[test]

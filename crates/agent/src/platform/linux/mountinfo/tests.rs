@@ -127,7 +127,7 @@ fn a_table_that_is_no_tree_ends() {
 #[test]
 fn a_missing_table_is_told_in_the_c_agents_words() {
     let error = Table::read(&Root::new("/nonexistent")).unwrap_err();
-    assert_eq!(error.desc, "failed to open mtab file: '/proc/self/mounts'");
+    assert_eq!(error.desc, "failed to open mtab file: '/proc/self/mounts': No such file or directory");
 }
 
 #[test]

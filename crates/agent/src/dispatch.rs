@@ -21,12 +21,19 @@ use crate::state::State;
 pub enum Kind {
     /// `guest-sync`: may overtake a command that hangs, after a grace.
     Sync,
-    /// `guest-sync-delimited`: behind a byte 0xFF it overtakes everything.
+    /// `guest-sync-delimited`: behind a byte 0xFF it overtakes everything, without one it is like the other.
     SyncDelimited,
     /// `guest-fsfreeze-thaw`: has to be done, whatever else cannot.
     Thaw,
     /// All others.
     Other,
+}
+
+impl Kind {
+    /// Whether it brings both ends to the same point.
+    pub fn is_sync(self) -> bool {
+        self != Kind::Other
+    }
 }
 
 /// A request that has been read and found to be one, or the complaint about it.
@@ -69,6 +76,11 @@ impl Prepared<'_> {
     /// Its name, for messages to people.
     pub fn name(&self) -> &'static str {
         self.call.as_ref().map_or("", |(entry, _)| entry.name)
+    }
+
+    /// How to take its effect back should nobody hear of its success. It is given the value of the reply.
+    pub fn undo(&self) -> Option<fn(&State, &str)> {
+        self.call.as_ref().ok().and_then(|(entry, _)| entry.undo)
     }
 
     /// Answers with an error, whatever the request asks for.
@@ -117,6 +129,15 @@ impl Prepared<'_> {
         }
         reply
     }
+}
+
+/// The value of a reply that tells of success, where that is a number.
+pub fn value(reply: &[u8]) -> Option<String> {
+    let Ok(Node::Dict(members)) = json::read(reply) else { return None };
+    members.into_iter().find_map(|(name, value)| match value {
+        Node::Number(number) if name == "return" => Some(number.to_owned()),
+        _ => None,
+    })
 }
 
 /// Bytes of an answer besides its value.

@@ -2,6 +2,7 @@
 //! is left behind: it is counted, its late result is dropped, and it ends when whatever held it lets go.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use qga_proto::error::Error;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::platform::linux::errno::Context;
+use crate::platform::linux::errno::{Context, ErrnoText};
 
 /// How long a worker waits for more work before it ends.
 const IDLE: Duration = Duration::from_secs(5);
@@ -21,11 +22,47 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Most threads that may be left behind at one time. Each holds a stack and whatever its command holds.
 pub const STUCK_MAX: usize = 8;
 
+/// How many more there may be for commands that a frozen guest cannot do without.
+pub const STUCK_SPARE: usize = 4;
+
 /// Address space for a worker's stack; only touched pages count.
 const STACK: usize = 1 << 20;
 
 /// A piece of work: runs on the worker, returns the reply.
-pub type Job = Box<dyn FnOnce() -> Vec<u8> + Send>;
+pub type Job = Box<dyn FnOnce() -> Answer + Send>;
+
+/// Takes back what a command has done that nobody hears of. It may block.
+pub type Undo = Box<dyn FnOnce() + Send>;
+
+/// What a job ends with.
+#[derive(Default)]
+pub struct Answer {
+    /// What is to be sent.
+    pub reply: Vec<u8>,
+    /// What is to be done should it not be sent.
+    pub undo: Option<Undo>,
+}
+
+impl From<Vec<u8>> for Answer {
+    fn from(reply: Vec<u8>) -> Self {
+        Answer { reply, undo: None }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("reply", &self.reply.len()).field("undo", &self.undo.is_some()).finish()
+    }
+}
+
+/// How much a job is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It is refused when [`STUCK_MAX`] threads are left behind.
+    Common,
+    /// It may have one of the [`STUCK_SPARE`] besides.
+    Spare,
+}
 
 /// Names one job for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +76,7 @@ pub struct Done {
     /// Which job it is.
     pub ticket: Ticket,
     /// What is to be sent.
-    pub reply: Vec<u8>,
+    pub answer: Answer,
 }
 
 /// Starts workers, collects what they return, and knows those left behind.
@@ -86,8 +123,8 @@ struct SlotState {
     ended: bool,
 }
 
-impl std::fmt::Debug for SlotState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for SlotState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SlotState").field("closed", &self.closed).field("ended", &self.ended).finish_non_exhaustive()
     }
 }
@@ -113,25 +150,7 @@ impl Executor {
     ///
     /// # Errors
     /// Too many threads are left behind, there can be no other thread, or the last job has been started.
-    pub fn start(&mut self, session: u64, worker: &mut Option<Worker>, job: Job) -> Result<Ticket, Error> {
-        self.start_within(STUCK_MAX, session, worker, job)
-    }
-
-    /// Like [`Executor::start`], for what must not wait until fewer threads are left behind.
-    ///
-    /// # Errors
-    /// Twice as many are, and those of [`Executor::start`].
-    pub fn start_urgent(&mut self, session: u64, worker: &mut Option<Worker>, job: Job) -> Result<Ticket, Error> {
-        self.start_within(2 * STUCK_MAX, session, worker, job)
-    }
-
-    fn start_within(
-        &mut self,
-        limit: usize,
-        session: u64,
-        worker: &mut Option<Worker>,
-        job: Job,
-    ) -> Result<Ticket, Error> {
+    pub fn start(&mut self, session: u64, worker: &mut Option<Worker>, need: Need, job: Job) -> Result<Ticket, Error> {
         if self.closed {
             return Err(Error::generic("the agent is about to end"));
         }
@@ -143,7 +162,11 @@ impl Executor {
                 Err(back) => job = back,
             }
         }
-        if self.stuck.len() >= limit {
+        let most = match need {
+            Need::Common => STUCK_MAX,
+            Need::Spare => STUCK_MAX + STUCK_SPARE,
+        };
+        if self.stuck.len() >= most {
             return Err(self.all_stuck());
         }
         *worker = Some(self.spawn(job)?);
@@ -196,9 +219,10 @@ impl Executor {
         // Nothing to read is fine: the list below is what counts.
         let _ = rustix::io::read(&self.results.wake, &mut counter);
         let mut done = std::mem::take(&mut *lock(&self.results.done));
-        done.retain(|done| match self.stuck.remove(&done.ticket) {
+        done.retain_mut(|done| match self.stuck.remove(&done.ticket) {
             Some(stuck) => {
                 log::info!("{} ended after {} s", stuck.command, stuck.since.elapsed().as_secs());
+                undo(std::mem::take(&mut done.answer));
                 false
             }
             None => true,
@@ -219,6 +243,15 @@ impl Executor {
             .map(|stuck| format!("{} for {} s", stuck.command, stuck.since.elapsed().as_secs()))
             .collect();
         Error::generic(format!("too many commands are still blocked: {}", names.join(", ")))
+    }
+}
+
+/// Has taken back, on a thread of its own, what a job did whose answer is not sent.
+pub fn undo(answer: Answer) {
+    let Some(undo) = answer.undo else { return };
+    let started = thread::Builder::new().name("undo".into()).stack_size(STACK).spawn(undo);
+    if let Err(error) = started {
+        log::warn!("what a command did that nobody waits for any more stays: {}", error.errno_text());
     }
 }
 
@@ -254,13 +287,13 @@ fn work(slot: &Slot, results: &Results) {
         };
         drop(state);
         // Dispatch answers for a command that panics. Without an answer for the rest the conversation would wait for ever.
-        let reply = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| {
+        let answer = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| {
             log::error!("a request failed unexpectedly");
             let mut reply = Vec::new();
             envelope::failure(&mut reply, &Error::generic("the request failed unexpectedly"), None);
-            reply
+            reply.into()
         });
-        lock(&results.done).push(Done { session, ticket, reply });
+        lock(&results.done).push(Done { session, ticket, answer });
         // The counter cannot overflow in practice, and a full one is readable all the same.
         let _ = rustix::io::write(&results.wake, &1u64.to_ne_bytes());
     }
@@ -285,13 +318,13 @@ mod tests {
     fn a_job_that_panics_has_a_result_and_its_worker_goes_on() {
         let mut executor = Executor::new().unwrap();
         let mut worker = None;
-        let ticket = executor.start(1, &mut worker, Box::new(|| panic!("on purpose"))).unwrap();
+        let ticket = executor.start(1, &mut worker, Need::Common, Box::new(|| panic!("on purpose"))).unwrap();
         let done = wait_for_result(&mut executor);
         assert_eq!(done.ticket, ticket);
-        let text = String::from_utf8(done.reply).unwrap();
+        let text = String::from_utf8(done.answer.reply).unwrap();
         assert!(text.contains("GenericError") && text.ends_with("}\n"), "{text}");
-        executor.start(1, &mut worker, Box::new(|| b"fine".to_vec())).unwrap();
-        assert_eq!(wait_for_result(&mut executor).reply, b"fine");
+        executor.start(1, &mut worker, Need::Common, Box::new(|| b"fine".to_vec().into())).unwrap();
+        assert_eq!(wait_for_result(&mut executor).answer.reply, b"fine");
     }
 
     #[test]
@@ -303,17 +336,17 @@ mod tests {
             let (mut worker, gate) = (None, Arc::clone(&gate));
             let job = Box::new(move || {
                 drop(gate.lock());
-                Vec::new()
+                Answer::default()
             });
-            let ticket = executor.start(session, &mut worker, job).unwrap();
+            let ticket = executor.start(session, &mut worker, Need::Common, job).unwrap();
             executor.abandon(worker.unwrap(), ticket, "test-wait", Instant::now());
         }
-        let refused = executor.start(100, &mut None, Box::new(Vec::new)).unwrap_err();
+        let refused = executor.start(100, &mut None, Need::Common, Box::new(Answer::default)).unwrap_err();
         assert!(refused.desc.starts_with("too many commands are still blocked"), "{refused}");
-        executor.start_last(0, Box::new(|| b"thawed".to_vec())).unwrap();
-        assert_eq!(wait_for_result(&mut executor).reply, b"thawed");
+        executor.start_last(0, Box::new(|| b"thawed".to_vec().into())).unwrap();
+        assert_eq!(wait_for_result(&mut executor).answer.reply, b"thawed");
         drop(shut);
-        let refused = executor.start(100, &mut None, Box::new(Vec::new)).unwrap_err();
+        let refused = executor.start(100, &mut None, Need::Common, Box::new(Answer::default)).unwrap_err();
         assert_eq!(refused.desc, "the agent is about to end");
     }
 }

@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod error;
 pub mod frame;
 pub mod json;
+mod lanes;
 pub mod types;
 
 pub use command::Command;

@@ -407,6 +407,25 @@ impl TestAgent {
         fs::read_dir(self.proc("fd")).expect("the agent's descriptors").count()
     }
 
+    /// Its children: how many run, and how many have ended and were not reaped.
+    ///
+    /// # Panics
+    /// When there is no `/proc`.
+    pub fn children(&self) -> (usize, usize) {
+        let (mut running, mut dead) = (0, 0);
+        let parent = self.pid().to_string();
+        for entry in fs::read_dir("/proc").expect("the processes").filter_map(Result::ok) {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+            let mut fields = rest.split(' ');
+            let state = fields.next();
+            if fields.next() == Some(&parent) {
+                if state == Some("Z") { dead += 1 } else { running += 1 }
+            }
+        }
+        (running, dead)
+    }
+
     /// User and system time it has used, in clock ticks (100 a second).
     ///
     /// # Panics

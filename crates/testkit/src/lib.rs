@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod fuse;
 pub mod host;
+pub mod numbers;
 pub mod proxmox;
 pub mod python;
 pub mod silence;

@@ -66,7 +66,7 @@ pub(crate) fn freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost(gu
 }
 
 /// Counts the lines and checks that each has its own number.
-fn numbers(bytes: &[u8]) -> u64 {
+pub(crate) fn numbers(bytes: &[u8]) -> u64 {
     let mut count = 0;
     for line in std::str::from_utf8(bytes).unwrap().lines() {
         assert_eq!(line, count.to_string(), "line {count} is lost or twice there");

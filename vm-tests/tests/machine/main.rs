@@ -19,7 +19,9 @@ mod network;
 mod ports;
 mod power;
 mod silence;
+mod soak;
 mod stacks;
+mod stuck;
 mod time;
 mod trim;
 
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
         guardian::an_agent_killed_for_want_of_memory_while_frozen_leaves_nothing_frozen,
         guardian::a_machine_that_boots_from_the_disks_of_a_frozen_one_is_not_frozen,
         guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
+        soak::freezing_under_load_over_and_over_loses_nothing_and_leaves_nothing_behind,
+        soak::killing_the_agent_while_frozen_over_and_over_loses_nothing,
         stacks::what_lies_on_device_mapper_md_and_an_overlay_is_frozen_before_what_is_below,
         stacks::a_disk_that_fails_fails_the_freeze_and_is_passed_over_in_mode_best_effort,
         stacks::a_suspended_device_fails_the_freeze_in_time_and_is_named,
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
         faults::memory::when_memory_runs_out_a_program_of_the_host_is_ended_and_not_the_agent,
         faults::memory::an_agent_ended_for_its_memory_while_frozen_is_followed_by_one_that_thaws,
         faults::clock::when_the_clock_jumps_nothing_comes_early_or_late,
+        stuck::a_suspended_disk_holds_up_a_freeze_and_a_trim_and_nothing_else,
         connection::a_host_that_goes_in_the_middle_of_a_request_hurts_no_later_one,
         connection::a_host_that_goes_before_its_reply_leaves_none_behind,
         connection::a_host_that_does_not_read_costs_little_and_gets_every_reply_later,
@@ -112,6 +117,7 @@ fn main() -> ExitCode {
         power::suspend_hybrid_writes_an_image_and_sleeps_until_the_host_wakes_it,
         power::suspend_disk_ends_the_machine_and_the_next_one_goes_on,
         power::shutdown_mode_reboot_resets_the_machine,
+        stuck::a_machine_whose_hook_hangs_is_rebooted,
         // The first and the last leave no machine behind; the one between has one of its own, without disks.
         power::shutdown_mode_powerdown_turns_the_machine_off,
         host_faults::a_machine_that_is_set_back_to_a_snapshot_has_the_same_agent_at_once,

@@ -28,7 +28,7 @@ fn document() -> String {
     for entry in COMMANDS {
         let lane = match entry.lane {
             Lane::Instant => "loop",
-            Lane::Worker => "worker",
+            Lane::Worker | Lane::Thaw => "worker",
         };
         let needs = if entry.needs.is_empty() { "nothing" } else { entry.needs };
         let (frozen, answers) = (yes(entry.while_frozen), yes(entry.success_response));

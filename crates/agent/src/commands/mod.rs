@@ -51,6 +51,8 @@ pub enum Lane {
     Instant,
     /// On the conversation's worker thread.
     Worker,
+    /// The same, and it is not refused because commands before it are stuck: a frozen guest cannot do without.
+    Thaw,
 }
 
 /// What a handler is given besides its arguments.
@@ -69,6 +71,9 @@ pub trait Handler: Command {
     const LANE: Lane = Lane::Worker;
     /// Whether it may be called while file systems are frozen.
     const WHILE_FROZEN: bool = false;
+    /// Takes its effect back when nobody hears of its success, because the host has not waited for it. Given the state
+    /// and the result, a number.
+    const UNDO: Option<fn(&State, &str)> = None;
     /// What the guest must have for it, beside the agent itself; for `docs/commands.md`.
     const NEEDS: &'static str = "";
 
@@ -91,6 +96,8 @@ pub struct Entry {
     pub success_response: bool,
     /// What the guest must have for it.
     pub needs: &'static str,
+    /// Takes its effect back when nobody hears of its success.
+    pub undo: Option<fn(&State, &str)>,
     /// Binds the arguments, runs the handler and writes its result as JSON.
     pub call: fn(Context<'_>, Node<'_>, &mut Vec<u8>) -> Result<()>,
 }
@@ -102,6 +109,7 @@ const fn entry<H: Handler>() -> Entry {
         lane: H::LANE,
         while_frozen: H::WHILE_FROZEN,
         success_response: H::SUCCESS_RESPONSE,
+        undo: H::UNDO,
         needs: H::NEEDS,
         call: call::<H>,
     }

@@ -1,7 +1,7 @@
 //! The agent's end: starting a guardian, keeping it informed, and taking over the one of an agent that is gone.
 
 use std::borrow::Borrow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -107,9 +107,10 @@ impl Client {
         let mut command = Command::new(start.program);
         // What `ps` shows; `pidof qemu-ga` has to find the agent only.
         command.arg0("qemu-ga-guardian").arg(ARGUMENT).current_dir("/");
+        let given = theirs.as_raw_fd();
         command.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
         ffi::start_afresh(&mut command);
-        let child = command.spawn().map_err(|e| failed(e.errno_text()))?;
+        let child = child::spawn_apart(&mut command, &[given]).map_err(|e| failed(e.errno_text()))?;
         // Holds the other end of the socket, whose closing is to be noticed.
         drop(command);
         let name = new_name(child.id());

@@ -125,13 +125,16 @@ impl Guardian {
 
     fn step(&mut self) -> Next {
         self.wait();
+        let mut is_told = false;
         while let Some(signal) = self.signals.next() {
-            if signal == Signal::End {
-                self.undo(Reason::Told);
-            }
+            is_told |= signal == Signal::End;
         }
+        // What the agent said before the signal came has to be known first: it may have been that something is frozen.
         if self.hear() == Next::End {
             return Next::End;
+        }
+        if is_told {
+            self.undo(Reason::Told);
         }
         self.accept();
         let now = Instant::now();
@@ -327,5 +330,54 @@ impl Guardian {
         let _ = std::fs::write("/proc/self/oom_score_adj", "0");
         // Nobody is left who could be told of a failure.
         let _ = hooks::thaw(&self.hooks, self.limits, |_| ());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::linux::ffi;
+
+    fn guardian(agent: Packets) -> Guardian {
+        let name = format!("qga-test-guardian-{}", std::process::id());
+        Guardian {
+            agent: Some(agent),
+            listener: Packets::listen(name.as_bytes()).unwrap(),
+            signals: Signals::take_all().unwrap(),
+            kernel_log: None,
+            held: Vec::new(),
+            is_complete: true,
+            hooks: Vec::new(),
+            limits: hooks::Limits { each: Duration::from_secs(1), all: Duration::from_secs(1) },
+            statedir: PathBuf::new(),
+            deadline: None,
+            alone: None,
+            thawed: None,
+            out: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_guardian_told_to_end_the_moment_something_is_frozen_knows_of_it() {
+        // On a thread of its own, which alone gets the signal and in which that stays blocked.
+        let thread = std::thread::spawn(|| {
+            let (agent, end) = Packets::pair().unwrap();
+            let mut guardian = guardian(Packets::new(end));
+            let (file, device) = (File::open("/dev/null").unwrap(), Device { major: 7, minor: 1 });
+            let mut bytes = Vec::new();
+            Message::Hold { device, frozen: false, point: b"/mnt" }.write(&mut bytes);
+            agent.send(&bytes, Some(file.as_fd())).unwrap();
+            for message in [Message::Freezing(device), Message::Frozen(device)] {
+                message.write(&mut bytes);
+                agent.send(&bytes, None).unwrap();
+            }
+            ffi::raise(libc::SIGQUIT);
+            assert!(guardian.step() == Next::Go);
+            let mut buf = [0; SIZE];
+            let packet = agent.receive(&mut buf, false).expect("word of the thaw");
+            let told = Message::read(&buf[..packet.len]);
+            assert!(matches!(told, Some(Message::Thawed { reason: Reason::Told, .. })), "{told:?}");
+        });
+        thread.join().unwrap();
     }
 }

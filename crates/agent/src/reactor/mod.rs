@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::channel::{self, Channel, Listener, PortKind};
 use crate::daemon::{Signal, Signals};
-use crate::executor::Executor;
+use crate::executor::{Answer, Executor};
 use crate::notify::Notifier;
 use crate::platform::linux::errno::{Context, ErrnoText};
 use crate::session::{Environment, Session};
@@ -220,7 +220,7 @@ impl Reactor {
         let state = Arc::clone(&self.state);
         let job = Box::new(move || {
             thaw_before_the_end(&state);
-            Vec::new()
+            Answer::default()
         });
         match self.executor.start_last(OWN_JOBS, job) {
             Ok(()) => self.thawing = true,

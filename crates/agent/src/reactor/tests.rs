@@ -1,6 +1,7 @@
 use std::os::unix::net::UnixDatagram;
 
 use super::*;
+use crate::executor::Need;
 
 /// An agent that listens in `dir`.
 fn reactor(dir: &std::path::Path, notifier: Notifier) -> Reactor {
@@ -58,9 +59,9 @@ fn the_sign_of_life_is_given_by_turns_of_the_loop_and_by_nothing_else() {
     let job = Box::new(move || {
         begun.send(()).unwrap();
         std::thread::sleep(limit * 4);
-        Vec::new()
+        Answer::default()
     });
-    reactor.executor.start(OWN_JOBS, &mut None, job).unwrap();
+    reactor.executor.start(OWN_JOBS, &mut None, Need::Common, job).unwrap();
     begins.recv().unwrap();
     std::thread::sleep(limit * 2);
     assert_eq!(heard(&manager), None);

@@ -1,8 +1,9 @@
 //! One conversation with a host: messages in, replies out, strictly in order, one command at a time.
 //!
 //! Two things may overtake. A byte 0xFF followed by `guest-sync-delimited` is answered at once: the running
-//! command is left behind and what waited before it is dropped. A plain `guest-sync` waits a grace for the command
-//! that runs, so that pipelined replies stay in order, and then does the same.
+//! command is left behind and what waited before it is dropped. A plain `guest-sync`, or a `guest-sync-delimited` that
+//! has no 0xFF before it, waits a grace for the command that runs, so that pipelined replies stay in order, and then
+//! does the same.
 
 pub mod output;
 #[cfg(test)]
@@ -18,11 +19,11 @@ use qga_proto::frame::{Document, Frame, Framer, Limits};
 
 use crate::commands::Lane;
 use crate::dispatch::{self, Kind};
-use crate::executor::{Done, Executor, Ticket, Worker};
+use crate::executor::{self, Answer, Done, Executor, Need, Ticket, Undo, Worker};
 use crate::state::State;
 use output::Output;
 
-/// How long a plain `guest-sync` waits for the command that runs. Shorter than any client's own limit: the
+/// How long a synchronisation without 0xFF waits for the command that runs. Shorter than any client's own limit: the
 /// shortest known is 1 s more than this, libvirt's is 5 s.
 pub const SYNC_GRACE: Duration = Duration::from_secs(1);
 
@@ -147,7 +148,7 @@ impl Session {
     /// When [`Session::expire`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
-        let sync = self.queue.iter().find(|waiting| waiting.kind == Kind::Sync)?;
+        let sync = self.queue.iter().find(|waiting| waiting.kind.is_sync())?;
         Some(sync.arrived.max(running.since) + self.grace)
     }
 
@@ -211,16 +212,18 @@ impl Session {
     }
 
     fn begin(&mut self, env: &mut Environment<'_>, document: Document, now: Instant) {
-        let mut is_urgent = false;
+        let (mut lane, mut is_urgent) = (Lane::Worker, false);
         if document.as_bytes().len() <= ON_LOOP_MAX {
             let prepared = dispatch::prepare(document.as_bytes());
-            if prepared.lane() == Lane::Instant {
+            lane = prepared.lane();
+            if lane == Lane::Instant {
                 self.reply(prepared.run(env.state, self.reply_limit));
                 return;
             }
             is_urgent = prepared.kind() == Kind::Thaw && env.state.freeze.is_frozen();
         }
         let document = Arc::new(document);
+        let need = if lane == Lane::Thaw { Need::Spare } else { Need::Common };
         let command = Arc::new(OnceLock::new());
         let job = Box::new({
             let (state, limit) = (Arc::clone(env.state), self.reply_limit);
@@ -228,14 +231,16 @@ impl Session {
             move || {
                 let prepared = dispatch::prepare(document.as_bytes());
                 let _ = command.set(prepared.name());
-                prepared.run(&state, limit)
+                let undo = prepared.undo();
+                let reply = prepared.run(&state, limit);
+                let undo = undo.and_then(|undo| {
+                    let value = dispatch::value(&reply)?;
+                    Some(Box::new(move || undo(&state, &value)) as Undo)
+                });
+                Answer { reply, undo }
             }
         });
-        let started = match is_urgent {
-            true => env.executor.start_urgent(self.id, &mut self.worker, job),
-            false => env.executor.start(self.id, &mut self.worker, job),
-        };
-        match started {
+        match env.executor.start(self.id, &mut self.worker, need, job) {
             Ok(ticket) => self.running = Some(Running { ticket, command, since: now }),
             Err(error) => {
                 let prepared = dispatch::prepare(document.as_bytes());
@@ -254,18 +259,22 @@ impl Session {
     pub fn finished(&mut self, env: &mut Environment<'_>, done: Done, now: Instant) {
         if self.running.as_ref().is_some_and(|running| running.ticket == done.ticket) {
             self.running = None;
-            self.reply(done.reply);
+            if self.gone {
+                executor::undo(done.answer);
+            } else {
+                self.reply(done.answer.reply);
+            }
             self.advance(env, now);
         }
     }
 
-    /// To be called at [`Session::deadline`]: the grace of a plain `guest-sync` is over.
+    /// To be called at [`Session::deadline`]: the grace of a synchronisation without 0xFF is over.
     pub fn expire(&mut self, env: &mut Environment<'_>, now: Instant) {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         self.leave_behind(env);
-        while self.queue.front().is_some_and(|waiting| waiting.kind != Kind::Sync) {
+        while self.queue.front().is_some_and(|waiting| !waiting.kind.is_sync()) {
             if let Some(waiting) = self.queue.pop_front() {
                 self.queued -= waiting.weight();
             }

@@ -139,16 +139,32 @@ fn a_resync_is_answered_at_once_and_the_late_reply_never_comes() {
 }
 
 #[test]
-fn a_resync_without_0xff_waits_for_its_turn_like_any_request() {
+fn a_delimited_sync_without_0xff_waits_its_grace_and_then_is_answered() {
     let mut bench = Bench::new();
-    bench.send(&wait(120));
+    bench.send(&format!("{}{PING}", wait(120)));
     bench.send_bytes(&resync(5)[1..]);
+    // Proxmox has sent its command with it.
+    bench.send(PING);
+    bench.pass(SYNC_GRACE / 2);
     assert_eq!(bench.read(), "");
-    bench.pass(Duration::from_secs(60));
-    assert_eq!(bench.read(), "");
+    bench.pass(SYNC_GRACE);
+    assert_eq!(bench.read(), "^{\"return\": 5}\n{\"return\": {}}\n");
+    assert!(bench.session.is_idle());
     Gate::of(120).open();
+    std::thread::sleep(Duration::from_millis(50));
+    bench.executor.collect();
+    assert_eq!(bench.read(), "");
+}
+
+#[test]
+fn a_delimited_sync_without_0xff_does_not_overtake_what_ends_in_time() {
+    let mut bench = Bench::new();
+    bench.send(&wait(125));
+    bench.send_bytes(&resync(5)[1..]);
+    bench.pass(SYNC_GRACE / 2);
+    Gate::of(125).open();
     bench.settle(|bench| bench.session.running.is_none());
-    assert_eq!(bench.read(), "{\"return\": 120}\n^{\"return\": 5}\n");
+    assert_eq!(bench.read(), "{\"return\": 125}\n^{\"return\": 5}\n");
 }
 
 #[test]
@@ -255,6 +271,73 @@ fn a_thaw_is_done_although_as_many_commands_as_may_be_are_stuck() {
     assert_eq!(bench.read(), "{\"return\": 0}\n");
     assert!(!bench.state.freeze.is_frozen());
     Gate::of(170).open();
+}
+
+#[test]
+fn a_thaw_is_not_refused_because_others_are_stuck() {
+    let mut bench = Bench::new();
+    for n in 0..STUCK_MAX {
+        bench.send(&wait(162));
+        bench.settle(|bench| bench.session.running.as_ref().is_none_or(|r| r.command.get().is_some()));
+        bench.send_bytes(&resync(n as i64));
+    }
+    bench.read();
+    for (command, answer) in [("guest-fsfreeze-status", "\"thawed\""), ("guest-fsfreeze-thaw", "0")] {
+        bench.send(&format!(r#"{{"execute":"{command}"}}"#));
+        bench.settle(|bench| bench.session.running.is_none());
+        assert_eq!(bench.read(), format!("{{\"return\": {answer}}}\n"));
+        // Not even when the thread of the one before is taken away.
+        bench.session.worker = None;
+    }
+    bench.send(&wait(163));
+    assert!(bench.read().contains("too many commands are still blocked"));
+    Gate::of(162).open();
+}
+
+#[test]
+fn a_file_that_is_opened_too_late_for_anybody_to_hear_of_is_closed_again() {
+    let mut bench = Bench::new();
+    let path = bench._dir.path().join("file");
+    std::fs::write(&path, "").unwrap();
+    let open = format!(r#"{{"execute":"guest-file-open","arguments":{{"path":"{}"}}}}"#, path.display());
+    let close = |handle| format!(r#"{{"execute":"guest-file-close","arguments":{{"handle":{handle}}}}}"#);
+    // Left behind before its answer is looked at, and in a conversation that goes on without its host.
+    bench.send(&open);
+    let is_open = |bench: &mut Bench| bench.state.files.with(1000, "test", |_| Ok(())).is_ok();
+    for _ in 0..1000 {
+        if is_open(&mut bench) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(is_open(&mut bench));
+    bench.send_bytes(&resync(5));
+    bench.send(&open);
+    bench.send(&open);
+    bench.host_leaves(2);
+    bench.settle(|bench| bench.orphans[0].is_idle());
+    bench.read();
+    for handle in [1000, 1001, 1002] {
+        let mut reply = String::new();
+        for _ in 0..1000 {
+            // The closing is done on a thread of its own: until then the handle is there, and it must not be us who
+            // close it.
+            reply = format!("{:?}", bench.state.files.with(handle, "test", |_| Ok(())));
+            if reply.starts_with("Err") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(reply.contains("has not been found"), "{handle}: {reply}");
+    }
+    // One that somebody hears of stays open.
+    bench.send(&open);
+    bench.settle(|bench| bench.session.running.is_none());
+    let told = bench.read();
+    assert!(told.contains("{\"return\": 1003}"), "{told}");
+    bench.send(&close(1003));
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": {}}\n");
 }
 
 #[test]

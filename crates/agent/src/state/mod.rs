@@ -5,6 +5,7 @@ pub mod exec;
 pub mod files;
 pub mod freeze;
 pub mod policy;
+pub mod trimming;
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct State {
     pub policy: policy::Policy,
     /// Which file systems do not answer.
     pub usage: usage::Asker,
+    /// Who is trimming.
+    pub trimming: trimming::Trimming,
     /// What outlives the process.
     pub persist: Persist,
 }
@@ -62,6 +65,7 @@ impl State {
             system,
             policy,
             usage: usage::Asker::default(),
+            trimming: trimming::Trimming::default(),
             persist,
         }
     }

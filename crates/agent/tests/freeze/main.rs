@@ -3,9 +3,12 @@
 mod databases;
 mod guardian;
 mod limits;
+#[path = "../stuck/matrix.rs"]
+mod matrix;
 mod silence;
 mod stacks;
 mod stage;
+mod stuck;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -19,7 +22,7 @@ use std::time::{Duration, Instant};
 use qemu_ga::commands::fsfreeze::trim::trim_all;
 use qemu_ga::config::Config;
 use qemu_ga::persist::FrozenMarker;
-use qemu_ga::platform::linux::fsfreeze::Handle;
+use qemu_ga::platform::linux::fsfreeze::{Handle, Hanging};
 use qemu_ga::platform::linux::root::Root;
 use qemu_ga::state::freeze::{Freeze, HookPhase, Settings, System, World};
 use qga_proto::error::Result;
@@ -310,7 +313,7 @@ fn covered_file_systems_that_no_path_leads_to_are_left_out() {
         assert_eq!(freeze.freeze(&system, None), Ok(2));
         assert_eq!(stage.frozen(), [true, false, false, false, true]);
         assert_eq!(freeze.thaw(&system), Ok(2));
-        let trimmed = trim_all(&root, 0).unwrap().paths;
+        let trimmed = trim_all(&root, &Hanging::default(), 0).unwrap().paths;
         let seen: Vec<(&str, bool)> = trimmed.iter().map(|p| (p.path.as_str(), p.error.is_some())).collect();
         assert_eq!(seen, [("/mnt/m", false), ("/mnt/m", true), ("/mnt/p/q", true), ("/mnt/a", false)]);
         assert!(trimmed[1].error.as_ref().unwrap().starts_with("failed to open: no path leads to it"));
@@ -389,7 +392,7 @@ fn a_file_system_without_support_is_passed_over() {
         assert_eq!(freeze.thaw(&system), Ok(1));
         assert_eq!(freeze.freeze(&system, Some(&strings(&["/mnt/t"]))), Ok(0));
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
-        let paths = trim_all(&root, 0).unwrap().paths;
+        let paths = trim_all(&root, &Hanging::default(), 0).unwrap().paths;
         assert_eq!(paths[0].error.as_deref(), Some("trim not supported"));
         assert_eq!(paths[1].error, None);
     });
@@ -413,7 +416,7 @@ fn a_file_system_that_cannot_be_opened_is_named_and_nothing_is_frozen() {
         assert_eq!(freeze.status(), Ok(FsfreezeStatus::Thawed));
         assert_eq!(stage.frozen(), [false, false]);
         assert_eq!(hooked(stage), "freeze thaw freeze thaw");
-        let paths = trim_all(&root, 0).unwrap().paths;
+        let paths = trim_all(&root, &Hanging::default(), 0).unwrap().paths;
         assert_eq!(paths[1].path, "/mnt/gone");
         assert_eq!(paths[1].error.as_deref(), Some("failed to open: No such file or directory"));
     });
@@ -464,7 +467,7 @@ fn two_hundred_bind_mounts_are_one_file_system() {
             assert_eq!(freeze.freeze(&system, None), Ok(1));
             assert_eq!(freeze.thaw(&system), Ok(1));
         }
-        assert_eq!(trim_all(&root, 0).unwrap().paths.len(), 1);
+        assert_eq!(trim_all(&root, &Hanging::default(), 0).unwrap().paths.len(), 1);
     });
 }
 
@@ -476,7 +479,7 @@ fn trimming_gives_blocks_of_the_image_back() {
         stage.new_mount("b.xfs", "/mnt/b");
         let root = stage.root();
         let blocks = |image: &Path| fs::metadata(image).unwrap().blocks();
-        trim_all(&root, 0).unwrap();
+        trim_all(&root, &Hanging::default(), 0).unwrap();
         let (file, empty) = (stage.path("/mnt/a/big"), blocks(&image));
         fs::write(&file, vec![7; 16 << 20]).unwrap();
         run("sync", &["-f", file.to_str().unwrap()]);
@@ -485,7 +488,7 @@ fn trimming_gives_blocks_of_the_image_back() {
         fs::remove_file(&file).unwrap();
         run("sync", &["-f", stage.path("/mnt/a").to_str().unwrap()]);
 
-        let paths = trim_all(&root, 0).unwrap().paths;
+        let paths = trim_all(&root, &Hanging::default(), 0).unwrap().paths;
         assert_eq!(paths.iter().map(|p| p.path.as_str()).collect::<Vec<_>>(), ["/mnt/b", "/mnt/a"]);
         assert!(paths[1].trimmed.unwrap() >= 16 << 20, "{:?}", paths[1]);
         assert_eq!(paths[1].minimum, Some(0));
@@ -494,6 +497,6 @@ fn trimming_gives_blocks_of_the_image_back() {
 
         // A negative minimum is a huge one, which these two refuse.
         let refused = |p: &FstrimPath| p.error.as_deref() == Some("failed to trim: Invalid argument");
-        assert!(trim_all(&root, -1).unwrap().paths.iter().all(refused));
+        assert!(trim_all(&root, &Hanging::default(), -1).unwrap().paths.iter().all(refused));
     });
 }

@@ -204,6 +204,11 @@ impl Stage {
         ffi::fifreeze(self.held[held].as_fd()).unwrap();
     }
 
+    /// Thaws one if it is frozen.
+    pub(crate) fn release(&self, held: usize) {
+        let _ = ffi::fithaw(self.held[held].as_fd());
+    }
+
     /// Thaws one as another program would.
     pub(crate) fn thaw_from_outside(&self, held: usize) {
         ffi::fithaw(self.held[held].as_fd()).unwrap();

@@ -1,6 +1,7 @@
 //! What tokens are made of: shared by the framer, which sees a token piece by piece, and the reader.
 
 use crate::error::Error;
+use crate::lanes;
 
 /// Complaints about grammar, as QEMU 11.1 words them.
 pub(crate) const NO_VALUE: &str = "expecting value";
@@ -45,17 +46,22 @@ pub(crate) fn plain_run(bytes: &[u8], quote: u8) -> (usize, bool) {
     let special = |b: u8| !in_string(b) | (b == quote) | (b == b'\\');
     let mut rest = bytes;
     let mut bits = 0;
-    // A block at a time: without a branch in the inner loop the compiler uses vector instructions.
-    while let Some((block, tail)) = rest.split_first_chunk::<64>() {
-        if block.iter().fold(false, |found, &b| found | special(b)) {
-            break;
+    loop {
+        while let Some((block, tail)) = rest.split_first_chunk() {
+            if !lanes::is_plain(block, [quote, b'\\']) {
+                break;
+            }
+            rest = tail;
         }
-        bits |= block.iter().fold(0, |bits, &b| bits | b);
+        // The end, something special, or no ASCII.
+        let (block, tail) = rest.split_at(rest.len().min(lanes::BLOCK));
+        let end = block.iter().position(|&b| special(b));
+        bits |= block[..end.unwrap_or(block.len())].iter().fold(0, |bits, &b| bits | b);
+        if end.is_some() || tail.is_empty() {
+            return (bytes.len() - rest.len() + end.unwrap_or(block.len()), bits < 0x80);
+        }
         rest = tail;
     }
-    let last = rest.iter().position(|&b| special(b)).unwrap_or(rest.len());
-    bits |= rest[..last].iter().fold(0, |bits, &b| bits | b);
-    (bytes.len() - rest.len() + last, bits < 0x80)
 }
 
 /// The error for bytes that fit no token. Shown up to the first NUL; what is no UTF-8 as U+FFFD.

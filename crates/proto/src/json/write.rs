@@ -9,6 +9,7 @@ use serde::ser::{self, Serialize, Serializer};
 
 use super::Node;
 use crate::base64;
+use crate::lanes;
 
 /// Appends `value` to `out`.
 ///
@@ -78,9 +79,8 @@ pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
 fn plain_run(bytes: &[u8]) -> usize {
     let special = |b: u8| !(0x20..=0x7e).contains(&b) | (b == b'"') | (b == b'\\');
     let mut rest = bytes;
-    // A block at a time: without a branch in the inner loop the compiler uses vector instructions.
-    while let Some((block, tail)) = rest.split_first_chunk::<32>() {
-        if block.iter().fold(false, |found, &b| found | special(b)) {
+    while let Some((block, tail)) = rest.split_first_chunk() {
+        if !lanes::is_plain(block, [b'"', b'\\', 0x7f]) {
             break;
         }
         rest = tail;

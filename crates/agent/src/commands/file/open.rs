@@ -5,8 +5,16 @@ use qga_proto::types::file::{FileOpenArgs, GuestFileOpen};
 
 use crate::commands::{Context, Handler};
 use crate::platform::linux::file::{OpenFile, OpenMode};
+use crate::state::State;
 
 impl Handler for GuestFileOpen {
+    /// A handle that nobody knows could never be closed.
+    const UNDO: Option<fn(&State, &str)> = Some(|state, handle| {
+        if let Some(Err(error)) = handle.parse().ok().map(|handle| state.files.close(handle)) {
+            log::debug!("a file that nobody waits for any more: {error}");
+        }
+    });
+
     fn run(cx: Context<'_>, args: FileOpenArgs<'_>) -> Result<i64> {
         let path = args.path.as_ref();
         let name = args.mode.as_deref().unwrap_or("r");

@@ -4,9 +4,10 @@ use qga_proto::command::Empty;
 use qga_proto::error::Result;
 use qga_proto::types::fsfreeze::GuestFsfreezeThaw;
 
-use crate::commands::{Context, Handler};
+use crate::commands::{Context, Handler, Lane};
 
 impl Handler for GuestFsfreezeThaw {
+    const LANE: Lane = Lane::Thaw;
     const WHILE_FROZEN: bool = true;
     const NEEDS: &'static str = "CAP_SYS_ADMIN";
 

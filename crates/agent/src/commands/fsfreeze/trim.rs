@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::commands::{Context, Handler};
 use crate::platform::linux::errno::ErrnoText;
-use crate::platform::linux::fsfreeze::{self, OpenError};
+use crate::platform::linux::fsfreeze::{Hanging, OpenError};
 use crate::platform::linux::fstrim::{self, Trimmed};
 use crate::platform::linux::mountinfo::{self, FileSystem, Table};
 use crate::platform::linux::root::Root;
@@ -19,7 +19,8 @@ impl Handler for GuestFstrim {
 
     fn run(cx: Context<'_>, args: FstrimArgs) -> Result<FstrimRet> {
         log::info!(target: "audit", "guest-fstrim called");
-        trim_all(&cx.state.root, args.minimum.unwrap_or(0))
+        let _turn = cx.state.trimming.begin()?;
+        trim_all(&cx.state.root, cx.state.system.hanging(), args.minimum.unwrap_or(0))
     }
 }
 
@@ -30,17 +31,18 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// No mount table. Whatever fails for one file system stands in its own entry.
-pub fn trim_all(root: &Root, minimum: i64) -> Result<FstrimRet> {
+pub fn trim_all(root: &Root, hanging: &Hanging, minimum: i64) -> Result<FstrimRet> {
     let table = Arc::new(Table::read(root)?);
     let systems = table.file_systems(root);
-    let mut paths: Vec<FstrimPath> = systems.iter().map(|system| trim(root, &table, system, minimum)).collect();
+    let mut paths: Vec<FstrimPath> =
+        systems.iter().map(|system| trim(root, hanging, &table, system, minimum)).collect();
     paths.reverse();
     Ok(FstrimRet { paths })
 }
 
-fn trim(root: &Root, table: &Arc<Table>, system: &FileSystem, minimum: i64) -> FstrimPath {
+fn trim(root: &Root, hanging: &Hanging, table: &Arc<Table>, system: &FileSystem, minimum: i64) -> FstrimPath {
     let failed = |point, error| FstrimPath { minimum: None, path: mountinfo::text(point), trimmed: None, error };
-    let handle = match fsfreeze::open_within(Some(OPEN_LIMIT), &|| false, root, table, system) {
+    let handle = match hanging.open_within(Some(OPEN_LIMIT), &|| false, root, table, system) {
         Ok(handle) => handle,
         Err(OpenError::Unreachable) => {
             return failed(

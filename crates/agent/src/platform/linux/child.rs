@@ -6,8 +6,9 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitStatus, Stdio};
 use std::thread;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use qga_proto::error::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::Access;
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -23,6 +24,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use super::errno::ErrnoText;
 use super::ffi;
 use super::root::Root;
+
+/// A stack for the start of a program.
+const STACK: usize = 128 << 10;
 
 /// Most bytes of a program's output that are kept; the rest is read and dropped.
 pub const OUTPUT_KEPT: usize = 64 << 10;
@@ -37,11 +41,30 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How often a program is asked after on kernels before 5.3, which have no descriptor for a process.
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
+/// How often it is asked whether a program is to be given up.
+const GIVE_UP_STEP: Duration = Duration::from_millis(50);
+
+/// Files that the host opens have descriptors from this number on.
+pub const FILES_FROM: i32 = 512;
+
 /// Names and values of an environment.
 type Variables = &'static [(&'static str, &'static str)];
 
 /// The environment of programs that are not to be led astray by the one that the daemon was started with.
 pub const CLEAN: Variables = &[("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")];
+
+/// Makes this process as likely as any other to be ended when memory runs out, if it was less likely: who spared the
+/// agent did not mean what it starts. For a child before it becomes a program: nothing is allocated, and what cannot be
+/// done is left.
+pub(super) fn give_up_favour() {
+    let Ok(score) = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+        return;
+    };
+    let mut sign = [0_u8];
+    if rustix::io::read(&score, &mut sign).is_ok() && sign == *b"-" {
+        let _ = rustix::io::write(&score, b"0");
+    }
+}
 
 /// A program to run.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +116,16 @@ impl Command<'_> {
     ///
     /// That it could not be started, fed, read from or waited for, or did not end in time.
     pub fn outcome(&self) -> Result<Outcome> {
-        self.start(None)?.finish()
+        self.start(None)?.finish(None)
+    }
+
+    /// Like [`outcome`](Self::outcome), but the program is killed as soon as `give_up` says so, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`outcome`](Self::outcome).
+    pub fn outcome_unless(&self, give_up: &dyn Fn() -> bool) -> Result<Outcome> {
+        self.start(None)?.finish(Some(give_up))
     }
 
     /// Like [`outcome`](Self::outcome), with [`CLEAN`] for an environment instead of the daemon's own.
@@ -102,13 +134,15 @@ impl Command<'_> {
     ///
     /// As [`outcome`](Self::outcome).
     pub fn outcome_clean(&self) -> Result<Outcome> {
-        self.start(Some(CLEAN))?.finish()
+        self.start(Some(CLEAN))?.finish(None)
     }
 
     fn start(&self, environment: Option<Variables>) -> Result<Running<'_>> {
-        let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(|_| Error::generic("cannot create pipe FDs"))?;
-        let mut child = self.spawn(environment, stdout)?;
-        let input = child.stdin.take().map(OwnedFd::from);
+        let no_pipe = |_| Error::generic("cannot create pipe FDs");
+        let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
+        let input = self.input.map(|_| pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)).transpose()?;
+        let (stdin, input) = input.unzip();
+        let child = self.spawn(environment, stdin, stdout)?;
         let pidfd = pid_of(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         for ours in [Some(&output), input.as_ref()].into_iter().flatten() {
             if let Err(errno) = ioctl_fionbio(ours, true) {
@@ -128,12 +162,12 @@ impl Command<'_> {
         })
     }
 
-    fn spawn(&self, environment: Option<Variables>, stdout: OwnedFd) -> Result<process::Child> {
-        let started = self.try_spawn(environment, self.program, None, &stdout);
+    fn spawn(&self, environment: Option<Variables>, stdin: Option<OwnedFd>, stdout: OwnedFd) -> Result<process::Child> {
+        let started = self.try_spawn(environment, self.program, None, stdin.as_ref(), &stdout);
         // The C library's search for programs may have done this already, but not every C library does.
         let started = match started {
             Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
-                self.try_spawn(environment, Path::new("/bin/sh"), Some(self.program), &stdout)
+                self.try_spawn(environment, Path::new("/bin/sh"), Some(self.program), stdin.as_ref(), &stdout)
             }
             other => other,
         };
@@ -156,6 +190,7 @@ impl Command<'_> {
         environment: Option<Variables>,
         program: &Path,
         script: Option<&Path>,
+        stdin: Option<&OwnedFd>,
         stdout: &OwnedFd,
     ) -> io::Result<process::Child> {
         let mut command = process::Command::new(program);
@@ -163,14 +198,23 @@ impl Command<'_> {
             command.env_clear().envs(variables.iter().copied());
         }
         command.args(script).args(self.args);
-        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
-        command.stdout(stdout.try_clone()?).stderr(stdout.try_clone()?);
+        let stdin = stdin.map(OwnedFd::try_clone).transpose()?;
+        let streams = [stdout.try_clone()?, stdout.try_clone()?];
+        let given: Vec<RawFd> = stdin.iter().chain(&streams).map(AsRawFd::as_raw_fd).collect();
+        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+        let [stdout, stderr] = streams;
+        command.stdout(stdout).stderr(stderr);
         ffi::start_afresh(&mut command);
-        command.spawn()
+        spawn_apart(&mut command, &given)
     }
 
     fn failed(&self, what: &str, errno: Errno) -> Error {
         Error::generic(format!("{}: {what}: {}", self.action, errno.errno_text()))
+    }
+
+    fn given_up(&self) -> Error {
+        let program = self.program.display();
+        Error::generic(format!("child process has failed to {}: '{program}' was given up and killed", self.action))
     }
 
     fn too_late(&self) -> Error {
@@ -228,8 +272,8 @@ impl fmt::Debug for Running<'_> {
 }
 
 impl Running<'_> {
-    fn finish(mut self) -> Result<Outcome> {
-        match self.follow() {
+    fn finish(mut self, give_up: Option<&dyn Fn() -> bool>) -> Result<Outcome> {
+        match self.follow(give_up) {
             Ok(status) => self.outcome(status),
             Err(error) => {
                 kill_and_reap(self.child);
@@ -239,7 +283,7 @@ impl Running<'_> {
     }
 
     /// Feeds and reads until the program has ended and its output is closed (or has had its grace).
-    fn follow(&mut self) -> Result<ExitStatus> {
+    fn follow(&mut self, give_up: Option<&dyn Fn() -> bool>) -> Result<ExitStatus> {
         let deadline = Instant::now().checked_add(self.command.deadline);
         let mut ended: Option<(ExitStatus, Instant)> = None;
         loop {
@@ -252,6 +296,8 @@ impl Running<'_> {
                     Some(at)
                 }
                 None if deadline.is_some_and(|deadline| now >= deadline) => return Err(self.command.too_late()),
+                None if give_up.is_some_and(|give_up| give_up()) => return Err(self.command.given_up()),
+                None if give_up.is_some() => Some(deadline.map_or(now + GIVE_UP_STEP, |at| at.min(now + GIVE_UP_STEP))),
                 None => deadline,
             };
             self.wait_for_something(until.map(|until| until.saturating_duration_since(now)), ended.is_some())?;
@@ -340,6 +386,27 @@ impl Running<'_> {
             _ => Ok(Outcome { end, output: self.kept }),
         }
     }
+}
+
+/// Starts a program on a thread that knows nothing of the files that the host has opened. The start of a program closes
+/// copies of all that its process was given, and closing a file on a server that does not answer hangs: one such file
+/// would be the end of all hooks and of `guest-shutdown`. `given` are the descriptors in `command`.
+///
+/// # Errors
+/// Those of starting it.
+pub(crate) fn spawn_apart(command: &mut process::Command, given: &[RawFd]) -> io::Result<process::Child> {
+    // With so many descriptors that these come to lie among the files there is no telling them apart.
+    if given.iter().any(|fd| *fd >= FILES_FROM) {
+        return command.spawn();
+    }
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("start".to_owned()).stack_size(STACK);
+        let start = || {
+            ffi::leave_descriptors(FILES_FROM.unsigned_abs());
+            command.spawn()
+        };
+        builder.spawn_scoped(scope, start)?.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// The first file called `name` in `dirs` that can be executed.

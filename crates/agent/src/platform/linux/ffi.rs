@@ -431,28 +431,20 @@ pub fn start_afresh(command: &mut process::Command) {
             // Everything we open closes on exec by itself; this is for what we were started with. Kernels before
             // 5.11 do not know the call.
             libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            give_up_favour();
+            super::child::give_up_favour();
             Ok(())
         });
     }
 }
 
-/// Makes this process as likely as any other to be ended when memory runs out, if it was less likely: who spared the
-/// agent did not mean what it starts. Async-signal-safe.
-fn give_up_favour() {
-    let mut score = [0_u8; 16];
-    // SAFETY: the calls get a NUL-terminated path, a descriptor that was just opened, and buffers with their lengths. What
-    // cannot be done is left, and the descriptor is closed.
-    unsafe {
-        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        if fd == -1 {
-            return;
-        }
-        if libc::read(fd, score.as_mut_ptr().cast(), score.len()) > 0 && score.first() == Some(&b'-') {
-            libc::write(fd, c"0".as_ptr().cast(), 1);
-        }
-        libc::close(fd);
-    }
+/// Gives the calling thread a table of descriptors of its own, in which those from `first` on are not. They are not
+/// closed: the other threads still have them. Does nothing on kernels before 5.9.
+///
+/// For a thread that ends soon after and uses no descriptor from `first` on; what it opens itself is seen by no other.
+pub(super) fn leave_descriptors(first: u32) {
+    // SAFETY: the call has no memory preconditions. No descriptor is closed under somebody who owns it: with
+    // CLOSE_RANGE_UNSHARE only the table of this thread changes.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) };
 }
 
 /// What a child becomes: files that are tried in turn, arguments, environment. Made before the fork, because nothing

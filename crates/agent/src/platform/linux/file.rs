@@ -3,13 +3,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use qga_proto::base64;
 use qga_proto::error::{Error, Result};
 use rustix::fs::{Mode, OFlags, SeekFrom, fchmod, open, seek};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
+use super::child::FILES_FROM;
 use super::errno::{Context, ErrnoText};
 use super::ffi;
 
@@ -83,13 +85,13 @@ impl OpenFile {
         if flags.contains(OFlags::CREATE) {
             // Nobody else gets at it before it has its permissions.
             match retry(|| open(path, flags | OFlags::EXCL, Mode::empty())) {
-                Ok(fd) => return Ok((File::from(fd), true)),
+                Ok(fd) => return Ok((File::from(set_apart(fd)), true)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
         }
         let fd = retry(|| open(path, flags - OFlags::CREATE, Mode::empty()))?;
-        Ok((File::from(fd), false))
+        Ok((File::from(set_apart(fd)), false))
     }
 
     /// Removes the file again if [`open`](Self::open) created it and it is still the one at `path`.
@@ -233,6 +235,11 @@ pub enum Seek {
     Current(i64),
     /// So many bytes from the end.
     End(i64),
+}
+
+/// Gives a file a number among those that programs are started without. Where there is none the file keeps its own.
+fn set_apart(fd: OwnedFd) -> OwnedFd {
+    fcntl_dupfd_cloexec(&fd, FILES_FROM).unwrap_or(fd)
 }
 
 fn retry<T>(mut call: impl FnMut() -> std::result::Result<T, Errno>) -> std::result::Result<T, Errno> {

@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,24 +96,71 @@ pub fn open(root: &Root, table: &Table, system: &FileSystem) -> Result<Handle, O
     Err(failed.unwrap_or(OpenError::Unreachable))
 }
 
-/// Like [`open`], which may hang on a path below a mount whose server does not answer: not for longer than `limit`, nor
-/// once `give_up` says so.
-///
-/// # Errors
-/// Those of [`open`], or [`OpenError::TooLate`].
-pub fn open_within(
-    limit: Option<Duration>,
-    give_up: &dyn Fn() -> bool,
-    root: &Root,
-    table: &Arc<Table>,
-    system: &FileSystem,
-) -> Result<Handle, OpenError> {
-    let point = system.point().to_owned();
-    let (root, table, system) = (root.clone(), Arc::clone(table), system.clone());
-    match within(limit, give_up, move || open(&root, &table, &system), drop) {
-        Ok(opened) => opened,
-        Err(FreezeError::TooLate) => Err(OpenError::TooLate),
-        Err(FreezeError::Failed(errno)) => Err(OpenError::Failed { point, errno }),
+/// What was given up and has not come to an end. It is not tried again until then: each attempt would leave one more
+/// thread behind.
+#[derive(Debug, Clone, Default)]
+pub struct Hanging(Arc<Mutex<Vec<Option<Device>>>>);
+
+impl Hanging {
+    /// Like [`open`], which may hang on a path below a mount whose server does not answer: not for longer than `limit`,
+    /// nor once `give_up` says so.
+    ///
+    /// # Errors
+    /// Those of [`open`], or [`OpenError::TooLate`]; that at once while an earlier attempt hangs.
+    pub fn open_within(
+        &self,
+        limit: Option<Duration>,
+        give_up: &dyn Fn() -> bool,
+        root: &Root,
+        table: &Arc<Table>,
+        system: &FileSystem,
+    ) -> Result<Handle, OpenError> {
+        let (point, device) = (system.point().to_owned(), system.device);
+        let (root, table, system) = (root.clone(), Arc::clone(table), system.clone());
+        match self.within(Some(device), limit, give_up, move || open(&root, &table, &system)) {
+            Ok(opened) => opened,
+            Err(FreezeError::TooLate) => Err(OpenError::TooLate),
+            Err(FreezeError::Failed(errno)) => Err(OpenError::Failed { point, errno }),
+        }
+    }
+
+    /// Does something that may hang: for a file system, or for all of them together.
+    ///
+    /// # Errors
+    /// Those of [`within`]; [`FreezeError::TooLate`] at once while an earlier attempt hangs.
+    pub fn within<T: Send + 'static>(
+        &self,
+        what: Option<Device>,
+        limit: Option<Duration>,
+        give_up: &dyn Fn() -> bool,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, FreezeError> {
+        if self.lock().contains(&what) {
+            return Err(FreezeError::TooLate);
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let late = {
+            let (hanging, ended) = (self.clone(), Arc::clone(&ended));
+            move |result| {
+                drop(result);
+                let mut list = hanging.lock();
+                ended.store(true, Ordering::SeqCst);
+                list.retain(|other| *other != what);
+            }
+        };
+        let result = within(limit, give_up, work, late);
+        if matches!(result, Err(FreezeError::TooLate)) {
+            let mut list = self.lock();
+            // It may have come to its end between being given up and now.
+            if !ended.load(Ordering::SeqCst) {
+                list.push(what);
+            }
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Device>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::{self, Stdio};
@@ -82,20 +82,23 @@ impl Program<'_> {
         // The command's own program is never reached.
         let mut command = process::Command::new("/");
         let (stdin, input) = match self.input {
-            true => pipe().map(|(theirs, ours)| (Stdio::from(theirs), Some(ours))).map_err(no_pipe)?,
-            false => (Stdio::null(), None),
+            true => pipe().map(|(theirs, ours)| (Some(theirs), Some(ours))).map_err(no_pipe)?,
+            false => (None, None),
         };
-        command.stdin(stdin);
-        let (out, err) = self.outputs(&mut command).map_err(no_pipe)?;
+        let mut given: Vec<RawFd> = stdin.iter().map(AsRawFd::as_raw_fd).collect();
+        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+        let (out, err) = self.outputs(&mut command, &mut given).map_err(no_pipe)?;
         ffi::start_afresh(&mut command);
         ffi::become_image(&mut command, image);
-        let child = command.spawn().map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(errno @ (Errno::MFILE | Errno::NFILE)) => no_pipe(errno),
-            Some(errno @ (Errno::AGAIN | Errno::NOMEM)) => {
-                Error::generic(format!("Failed to fork ({})", errno.errno_text()))
+        let child = child::spawn_apart(&mut command, &given).map_err(|error| {
+            match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(errno @ (Errno::MFILE | Errno::NFILE)) => no_pipe(errno),
+                Some(errno @ (Errno::AGAIN | Errno::NOMEM)) => {
+                    Error::generic(format!("Failed to fork ({})", errno.errno_text()))
+                }
+                Some(errno) => self.cannot_execute(errno),
+                None => Error::generic(format!("Failed to execute child process “{}” ({error})", self.path)),
             }
-            Some(errno) => self.cannot_execute(errno),
-            None => Error::generic(format!("Failed to execute child process “{}” ({error})", self.path)),
         })?;
         // Our copies of the child's ends go with this; while we had them no pipe would ever end.
         drop(command);
@@ -114,20 +117,29 @@ impl Program<'_> {
         Error::generic(format!("Failed to execute child process “{}” ({})", self.path, errno.errno_text()))
     }
 
-    /// Gives the command its outputs and returns our ends: of standard output, of standard error.
-    fn outputs(&self, command: &mut process::Command) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Errno> {
+    /// Gives the command its outputs, which are noted in `given`, and returns our ends: of standard output, of standard
+    /// error.
+    fn outputs(
+        &self,
+        command: &mut process::Command,
+        given: &mut Vec<RawFd>,
+    ) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Errno> {
         let (mut out, mut err) = (None, None);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         if matches!(self.capture, CaptureOutput::Stdout | CaptureOutput::Separated | CaptureOutput::Merged) {
             let (ours, theirs) = pipe()?;
             if self.capture == CaptureOutput::Merged {
-                command.stderr(rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?);
+                let twin = rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?;
+                given.push(twin.as_raw_fd());
+                command.stderr(twin);
             }
+            given.push(theirs.as_raw_fd());
             command.stdout(theirs);
             out = Some(ours);
         }
         if matches!(self.capture, CaptureOutput::Stderr | CaptureOutput::Separated) {
             let (ours, theirs) = pipe()?;
+            given.push(theirs.as_raw_fd());
             command.stderr(theirs);
             err = Some(ours);
         }

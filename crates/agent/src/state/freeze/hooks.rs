@@ -111,11 +111,16 @@ impl Hooks {
     }
 
     /// Runs all with `freeze`. Each is given to `begin` before, which may say that it must not run, and what it wrote
-    /// to `said` after.
+    /// to `said` after. One that runs when `give_up` says so is killed.
     ///
     /// # Errors
     /// The first one's failure, or that the time for all is over; the rest are not run.
-    pub fn freeze(&self, mut begin: impl FnMut(&Path) -> Result<()>, mut said: impl FnMut(String)) -> Result<()> {
+    pub fn freeze(
+        &self,
+        mut begin: impl FnMut(&Path) -> Result<()>,
+        mut said: impl FnMut(String),
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<()> {
         let since = Instant::now();
         let hooks = self.list();
         for hook in &hooks {
@@ -129,7 +134,7 @@ impl Hooks {
             }
             begin(hook)?;
             let action = action(hook, hooks.len() == 1);
-            said(run(hook, HookPhase::Freeze, self.limits.each.min(left), &action)?);
+            said(run(hook, HookPhase::Freeze, self.limits.each.min(left), &action, give_up)?);
         }
         Ok(())
     }
@@ -144,7 +149,7 @@ pub fn thaw(hooks: &[PathBuf], limits: Limits, mut done: impl FnMut(&Path)) -> R
     let mut failed = Vec::new();
     for hook in hooks.iter().rev() {
         let left = limits.all.saturating_sub(since.elapsed()).max(LEAST);
-        match run(hook, HookPhase::Thaw, limits.each.min(left), &action(hook, hooks.len() == 1)) {
+        match run(hook, HookPhase::Thaw, limits.each.min(left), &action(hook, hooks.len() == 1), &|| false) {
             Ok(said) => tell(&said),
             Err(e) => failed.push(e.desc.into_owned()),
         }
@@ -168,12 +173,12 @@ fn action(hook: &Path, only: bool) -> String {
     }
 }
 
-fn run(program: &Path, phase: HookPhase, limit: Duration, action: &str) -> Result<String> {
+fn run(program: &Path, phase: HookPhase, limit: Duration, action: &str, give_up: &dyn Fn() -> bool) -> Result<String> {
     let phase = phase.name();
     // "executing fsfreeze hook with arg 'freeze'", as the C agent has it.
     log::info!(target: "audit", "{} with arg '{phase}'", action.replacen("execute", "executing", 1));
     let command = child::Command { program, args: &[phase.as_ref()], input: None, deadline: limit, action };
-    let outcome = command.outcome()?;
+    let outcome = command.outcome_unless(give_up)?;
     outcome.check(action)?;
     let said = outcome.text();
     Ok(match said.trim_end() {

@@ -84,6 +84,10 @@ struct Inner {
     hooks: Option<Vec<PathBuf>>,
     /// Why file systems were thawed before the host asked for it, until it does.
     exceeded: Option<String>,
+    /// Thaws that wait for their turn: no freeze gets one before them.
+    thaws: usize,
+    /// How many thaws have been asked for: a freeze that has waited since before one is not wanted any more.
+    thaws_asked: u64,
     /// A thaw is thawing what a freeze that does not end has frozen.
     helping: bool,
     /// An earlier process of this agent has frozen we do not know what.
@@ -128,6 +132,30 @@ impl Drop for Turn<'_> {
         self.0.changed.notify_all();
         self.0.ring();
     }
+}
+
+/// A thaw that waits for its turn.
+#[derive(Debug)]
+struct Ahead<'a>(&'a Freeze);
+
+impl<'a> Ahead<'a> {
+    fn new(freeze: &'a Freeze) -> Self {
+        let mut inner = freeze.lock();
+        inner.thaws += 1;
+        inner.thaws_asked += 1;
+        drop(inner);
+        Ahead(freeze)
+    }
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.0.lock().thaws -= 1;
+    }
+}
+
+fn called_off() -> Error {
+    Error::generic("freezing was called off by guest-fsfreeze-thaw")
 }
 
 /// How things stand, for people.
@@ -341,7 +369,7 @@ impl Freeze {
     fn outcome(&self) -> Result<i64> {
         let inner = self.lock();
         if inner.cancel {
-            return Err(Error::generic("freezing was called off by guest-fsfreeze-thaw"));
+            return Err(called_off());
         }
         Ok(i64::try_from(inner.held.len()).unwrap_or(i64::MAX))
     }
@@ -391,6 +419,7 @@ impl Freeze {
     fn begin_thaw(&self, world: &dyn World) -> Result<(Turn<'_>, i64)> {
         let since = Instant::now();
         let mut early = 0;
+        let _first = Ahead::new(self);
         {
             let mut inner = self.lock();
             if inner.working.is_some_and(|working| working.what == Operation::Freeze) {
@@ -414,6 +443,7 @@ impl Freeze {
                 // It may have been stuck for what was just thawed.
                 inner.give_up = Some(Instant::now() + self.patience.grace);
                 drop(inner);
+                world.call_off();
                 self.changed.notify_all();
             }
         }
@@ -429,9 +459,13 @@ impl Freeze {
 
     /// Waits until nobody works, and begins.
     fn begin(&self, what: Operation, limit: Duration) -> Result<Turn<'_>> {
+        let asked = self.lock().thaws_asked;
         let mut inner = self.wait(limit)?;
         if inner.ending && what == Operation::Freeze {
             return Err(Error::generic("the agent is about to end"));
+        }
+        if (inner.thaws > 0 || inner.thaws_asked != asked) && what == Operation::Freeze {
+            return Err(called_off());
         }
         inner.working = Some(Working { what, since: Instant::now() });
         drop(inner);

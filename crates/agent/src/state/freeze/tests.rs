@@ -400,6 +400,37 @@ fn a_thaw_calls_off_a_freeze_that_is_going_on() {
 }
 
 #[test]
+fn a_freeze_that_waits_does_not_have_its_turn_before_a_thaw() {
+    let minute = Duration::from_secs(60);
+    let freeze = Freeze::with_patience(Patience { status: minute, grace: minute, thaw: minute });
+    let (world, begun, end) = Script::stuck("/c");
+    let (freeze, world) = (&freeze, &world);
+    thread::scope(|scope| {
+        let freezing = scope.spawn(|| freeze.freeze(world, None));
+        begun.recv().unwrap();
+        let (comes, there) = mpsc::channel();
+        let second = scope.spawn(move || {
+            comes.send(()).unwrap();
+            freeze.freeze(world, None)
+        });
+        there.recv().unwrap();
+        // It has nothing else to do than to begin to wait.
+        thread::sleep(Duration::from_millis(200));
+        let thaw = scope.spawn(|| freeze.thaw(world));
+        while !freeze.lock().cancel {
+            thread::yield_now();
+        }
+        end.send(()).unwrap();
+        for freezing in [freezing, second] {
+            assert_eq!(text(freezing.join().unwrap()), "freezing was called off by guest-fsfreeze-thaw");
+        }
+        assert_eq!(thaw.join().unwrap(), Ok(0));
+    });
+    assert_eq!(world.take().matches("hook freeze").count(), 1);
+    assert_eq!(freeze.freeze(&Script::default(), None), Ok(4), "a later one has its turn");
+}
+
+#[test]
 fn a_thaw_frees_what_is_frozen_behind_a_freeze_that_is_stuck() {
     let (freeze, (world, begun, end)) = (hasty(), Script::stuck("/b"));
     thread::scope(|scope| {

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::settings::Settings;
 use crate::guardian::{self, Client};
 use crate::persist::FrozenMarker;
 use crate::platform::linux::errno::ErrnoText;
-use crate::platform::linux::fsfreeze::{self, FreezeError, Handle, OpenError};
+use crate::platform::linux::fsfreeze::{self, FreezeError, Handle, Hanging, OpenError};
 use crate::platform::linux::fsorder;
 use crate::platform::linux::mountinfo::{self, Device, FileSystem, Table};
 use crate::platform::linux::root::Root;
@@ -51,6 +52,9 @@ pub trait World {
     fn disarm(&self);
     /// Called when everything is undone, the hooks as well.
     fn release(&self);
+    /// Ends a hook that is being run with `freeze`: nobody wants that any more. Holds until the next
+    /// [`guard`](World::guard).
+    fn call_off(&self) {}
 }
 
 /// A line for the log.
@@ -72,6 +76,10 @@ pub struct System {
     guard: Mutex<Option<Arc<Client>>>,
     /// File systems whose freeze was given up and has not come to an end.
     late: Arc<Mutex<Vec<Device>>>,
+    /// File systems that could not be opened in time.
+    hanging: Hanging,
+    /// Nobody waits for the hooks that are being run with `freeze`.
+    called_off: AtomicBool,
     /// Lines for the log, which is silent while file systems are frozen.
     notes: Mutex<Vec<Note>>,
 }
@@ -79,12 +87,26 @@ pub struct System {
 impl System {
     /// With nothing frozen.
     pub fn new(root: Root, settings: Settings, marker: FrozenMarker) -> Self {
-        System { root, settings, marker, guard: Mutex::default(), late: Arc::default(), notes: Mutex::default() }
+        System {
+            root,
+            settings,
+            marker,
+            guard: Mutex::default(),
+            late: Arc::default(),
+            hanging: Hanging::default(),
+            called_off: AtomicBool::new(false),
+            notes: Mutex::default(),
+        }
     }
 
     /// What tells a later process.
     pub fn marker(&self) -> &FrozenMarker {
         &self.marker
+    }
+
+    /// What does not let itself be opened.
+    pub fn hanging(&self) -> &Hanging {
+        &self.hanging
     }
 
     /// How long file systems may stay frozen.
@@ -160,7 +182,7 @@ impl System {
             let systems = order.into_iter().filter_map(|i| systems.get(i).cloned()).collect();
             Ok((Arc::new(table), systems))
         };
-        fsfreeze::within(limit, give_up, work, drop).unwrap_or_else(|e| {
+        self.hanging.within(None, limit, give_up, work).unwrap_or_else(|e| {
             let why = match e {
                 FreezeError::Failed(errno) => errno.errno_text(),
                 FreezeError::TooLate => "a mount does not answer".to_owned(),
@@ -171,7 +193,7 @@ impl System {
 
     /// Opens one that may be frozen.
     fn open_one(&self, table: &Arc<Table>, system: &FileSystem) -> std::result::Result<Handle, OpenError> {
-        fsfreeze::open_within(Some(ASK_LIMIT), &|| false, &self.root, table, system)
+        self.hanging.open_within(Some(ASK_LIMIT), &|| false, &self.root, table, system)
     }
 
     fn note(&self, note: Note) {
@@ -189,6 +211,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World for System {
     fn guard(&self) -> Result<()> {
+        self.called_off.store(false, Ordering::SeqCst);
         let client = Client::start(&guardian::client::Start {
             program: &self.settings.guardian,
             statedir: &self.settings.statedir,
@@ -197,6 +220,10 @@ impl World for System {
         })?;
         self.set_guardian(client);
         Ok(())
+    }
+
+    fn call_off(&self) {
+        self.called_off.store(true, Ordering::SeqCst);
     }
 
     fn hooks(&self) -> Vec<PathBuf> {
@@ -215,6 +242,7 @@ impl World for System {
                     Ok(())
                 },
                 |said| self.note(Note::Said(said)),
+                &|| self.called_off.load(Ordering::SeqCst),
             ),
             HookPhase::Thaw => hooks::thaw(ran, self.settings.hooks.limits, |hook| {
                 if let Some(guardian) = &guardian {
@@ -238,7 +266,7 @@ impl World for System {
                 log::info!("the file system at {} is not frozen: excluded", mountinfo::text(system.point()));
                 continue;
             }
-            match fsfreeze::open_within(left(), give_up, &self.root, &table, system) {
+            match self.hanging.open_within(left(), give_up, &self.root, &table, system) {
                 Ok(handle) => handles.push(handle),
                 Err(OpenError::TooLate) => {
                     let point = mountinfo::text(system.point());

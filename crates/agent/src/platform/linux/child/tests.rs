@@ -185,7 +185,7 @@ fn kernels_without_process_descriptors_are_asked_again_and_again() {
     let command = sh(&args);
     let mut run = command.start(None).unwrap();
     run.pidfd = None;
-    assert_eq!(run.finish().unwrap(), Outcome { end: End::Exited(7), output: Vec::new() });
+    assert_eq!(run.finish(None).unwrap(), Outcome { end: End::Exited(7), output: Vec::new() });
 }
 
 #[test]
@@ -199,4 +199,18 @@ fn a_clean_environment_has_nothing_of_ours() {
     names.sort();
     assert_eq!(names, ["LC_ALL", "PATH"]);
     assert!(std::env::vars().count() > 2);
+}
+
+#[test]
+fn a_program_that_nobody_waits_for_any_more_is_killed() {
+    let asked = std::cell::Cell::new(0);
+    let give_up = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 2
+    };
+    let since = Instant::now();
+    let error = sh(&[OsStr::new("-c"), OsStr::new("sleep 1000; echo")]).outcome_unless(&give_up).unwrap_err();
+    assert_eq!(error.desc, "child process has failed to do it: '/bin/sh' was given up and killed");
+    assert!(since.elapsed() < LONG);
+    assert_eq!(sh(&[OsStr::new("-c"), OsStr::new("exit 3")]).outcome_unless(&|| false).unwrap().end, End::Exited(3));
 }

@@ -76,3 +76,29 @@ fn what_ends_in_time_is_answered_and_what_does_not_is_given_up_and_heard_of_late
         assert_eq!(heard.recv_timeout(Duration::from_secs(30)), Ok(true));
     }
 }
+
+#[test]
+fn what_hangs_is_not_tried_again_until_it_has_come_to_an_end() {
+    let hanging = Hanging::default();
+    let (end, wait) = std::sync::mpsc::channel::<()>();
+    let device = |minor| Some(Device { major: 8, minor });
+    let soon = Some(Duration::from_millis(20));
+    let long = Some(Duration::from_secs(60));
+    assert_eq!(hanging.within(device(1), soon, &|| false, move || wait.recv().is_ok()), Err(FreezeError::TooLate));
+    for _ in 0..100 {
+        // Nothing is started: it would say so.
+        let again = hanging.within(device(1), long, &|| false, || panic!("it was tried again"));
+        assert_eq!(again, Err(FreezeError::TooLate));
+    }
+    assert_eq!(hanging.within(device(2), long, &|| false, || "another"), Ok("another"));
+    assert_eq!(hanging.within(None, long, &|| false, || "all"), Ok("all"));
+    end.send(()).unwrap();
+    let works = || hanging.within(device(1), long, &|| false, || ()).ok();
+    for _ in 0..1000 {
+        if works().is_some() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it is still taken for something that hangs");
+}

@@ -45,6 +45,7 @@ impl Place {
                 Ok(())
             },
             |text| said.push(text),
+            &|| false,
         );
         (ran, result, said)
     }

@@ -3,6 +3,9 @@
 //! What hangs is a file of a FUSE file system that only this agent sees (root), or the freeze hook (everybody; the hook
 //! fails in the end, so that nothing is ever frozen).
 
+mod causes;
+mod matrix;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -15,11 +18,7 @@ use qga_testkit::{Host, Program, Setup, TestAgent, wait};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// The promise is 100 ms; a busy machine of the tests is given more.
-const AT_ONCE: Duration = Duration::from_secs(1);
-
-/// A plain guest-sync waits one second for the command that runs.
-const GRACE: Duration = Duration::from_secs(1);
+use matrix::{AT_ONCE, GRACE, ping, resync};
 
 fn setup() -> Setup {
     Setup::new(&Program::ours(env!("CARGO_BIN_EXE_qemu-ga")))
@@ -47,19 +46,6 @@ fn with_hanging_hook() -> (TestAgent, PathBuf) {
 
 fn open(host: &mut Host, path: PathBuf) -> i64 {
     host.call("guest-file-open", json!({ "path": path })).unwrap().as_i64().unwrap()
-}
-
-/// How long a resynchronisation takes.
-#[track_caller]
-fn resync(host: &mut Host) -> Duration {
-    let begin = Instant::now();
-    host.sync(PATIENCE).expect("an answer to the resynchronisation");
-    begin.elapsed()
-}
-
-#[track_caller]
-fn ping(host: &mut Host) {
-    host.call_within("guest-ping", json!({}), PATIENCE).unwrap();
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! `cargo xtask bench`: our agent beside the C agent, in one run on one machine. A report and never a test: times
+//! depend on what else the machine does, ratios of interleaved rounds much less.
+
+mod agent;
+mod chart;
+mod place;
+mod report;
+mod resources;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::process::{Result, output};
+use crate::{dist, packages, target};
+use agent::Agent;
+use report::{Report, Row};
+use resources::Resources;
+use work::{WORKS, Work};
+
+/// What it needs besides the agents.
+const PACKAGES: &[&str] = &["iproute2", "util-linux"];
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The C agent to compare with
+    #[arg(long, value_name = "PATH", default_value = crate::test::C_AGENT)]
+    peer: PathBuf,
+
+    /// The agent to measure instead of one that is built
+    #[arg(long, value_name = "PATH")]
+    ours: Option<PathBuf>,
+
+    /// Fewer rounds, nothing that takes long: under a minute
+    #[arg(long)]
+    quick: bool,
+
+    /// Only works whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+
+    /// Directory for bench.json, bench.md and bench.svg [default: target/bench]
+    #[arg(long, value_name = "DIRECTORY")]
+    out: Option<PathBuf>,
+}
+
+/// Measures and prints.
+pub(crate) fn run(options: &Options) -> Result {
+    packages::install(PACKAGES)?;
+    let ours = match &options.ours {
+        Some(path) => path.clone(),
+        None => dist::static_build(&["qemu-ga"])?.join("qemu-ga"),
+    };
+    agent::bind_observer();
+    let programs = [ours.as_path(), options.peer.as_path()];
+    let mut rows = Vec::new();
+    for work in WORKS.iter().filter(|work| work.name.contains(&options.only)) {
+        let rounds = if options.quick { work.rounds.1 } else { work.rounds.0 };
+        if rounds > 0 {
+            eprintln!("{} ...", work.name);
+            rows.extend(compare(work, rounds, programs)?);
+        }
+    }
+    eprintln!("what they take ...");
+    let watch = Duration::from_secs(if options.quick { 3 } else { 60 });
+    let [ours_takes, peer_takes] = programs.map(|program| Resources::measure(program, watch));
+    let report =
+        Report { ours: version(&ours)?, peer: version(&options.peer)?, rows, resources: [ours_takes?, peer_takes?] };
+    println!("\n{}", report.table());
+    let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
+    report::save(&out.join("bench.md"), &report.table())?;
+    report::save(&out.join("bench.json"), &format!("{:#}\n", report.json()))?;
+    report::save(&out.join("bench.svg"), &chart::svg(&report))?;
+    match report.missed() {
+        0 => println!("everything that is wanted was reached in this run"),
+        count => println!("{count} figures that are wanted were missed in this run"),
+    }
+    Ok(())
+}
+
+/// Measures one work of both agents, in turns, so that what else the machine does hits both. Nothing where the C agent
+/// cannot do it: older ones lack commands.
+fn compare(work: &'static Work, rounds: u32, programs: [&Path; 2]) -> Result<Option<Row>> {
+    let [ours, peer] = programs.map(|program| Agent::start(program, work.place));
+    let (mut ours, mut peer) = (ours?, peer?);
+    let mut row = Row { work, rounds: Vec::new() };
+    for _ in 0..rounds {
+        let figure = work.measure(&mut ours).map_err(|error| format!("{}: {error}", work.name))?;
+        match work.measure(&mut peer) {
+            Ok(peers) => row.rounds.push((figure, peers)),
+            Err(error) => {
+                eprintln!("{}: left out, the C agent cannot do it: {error}", work.name);
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(row))
+}
+
+/// What a program says of itself.
+fn version(program: &Path) -> Result<String> {
+    Ok(output(Command::new(program).arg("--version"))?.lines().next().unwrap_or_default().to_owned())
+}

@@ -12,6 +12,7 @@ pub(crate) const FOR_TESTS: &[&str] = &[
     "btrfs-progs",
     "dmsetup",
     "e2fsprogs",
+    "iproute2",
     "mariadb-client-core",
     "mariadb-server-core",
     "postgresql",

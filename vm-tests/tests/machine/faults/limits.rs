@@ -89,7 +89,7 @@ pub(crate) fn clients_that_cannot_be_accepted_cost_no_time_and_are_served_when_o
     });
     machine.shell.run("exec 3>&-");
     before.wait_again(machine, "many");
-    machine.shell.run("kill $(cat /run/many/pid); rm -r /run/many");
+    machine.shell.run("kill $(cat /run/many/pid); rm -rf /run/many");
 }
 
 pub(crate) fn without_processes_left_commands_say_so_and_what_is_frozen_is_thawed(guest: &mut Guest) {

@@ -61,7 +61,7 @@ pub(crate) fn an_isa_serial_line_carries_everything(guest: &mut Guest) {
     drop(agent);
     let mut agent = machine.serial_agent();
     assert_eq!(call(&mut agent, "guest-ping", json!({})), json!({}));
-    machine.shell.run("kill $(cat /run/serial/pid); rm -r /run/serial");
+    machine.shell.run("kill $(cat /run/serial/pid); rm -rf /run/serial");
 }
 
 pub(crate) fn vsock_serves_two_clients_side_by_side(guest: &mut Guest) {
@@ -85,7 +85,7 @@ END
     wait::until("the first client's reply", Duration::from_secs(30), || {
         (guest.machine.shell.run("cat /run/vsock/first") == "{\"return\": 1}").then_some(())
     });
-    guest.machine.shell.run("exec 3>&-; kill $(cat /run/vsock/pid); rm -r /run/vsock");
+    guest.machine.shell.run("exec 3>&-; kill $(cat /run/vsock/pid); rm -rf /run/vsock");
 }
 
 pub(crate) fn without_retry_path_a_missing_port_is_one_clear_error(guest: &mut Guest) {
@@ -129,5 +129,5 @@ pub(crate) fn a_port_may_come_late_go_and_come_back(guest: &mut Guest) {
         }
     }
     assert!(machine.shell.succeeds(is_alive), "the agent ended with its port");
-    machine.shell.run("kill $(cat /run/late/pid); rm -r /run/late");
+    machine.shell.run("kill $(cat /run/late/pid); rm -rf /run/late");
 }

@@ -32,7 +32,7 @@ pub enum Kind {
 impl Kind {
     /// Whether it brings both ends to the same point.
     pub fn is_sync(self) -> bool {
-        self != Kind::Other
+        matches!(self, Kind::Sync | Kind::SyncDelimited)
     }
 }
 

@@ -257,6 +257,19 @@ fn beyond_the_cap_the_error_names_what_is_stuck() {
 }
 
 #[test]
+fn a_thaw_behind_a_command_that_runs_waits_for_it_and_costs_nobody_a_reply() {
+    let mut bench = Bench::new();
+    bench.send(&wait(171));
+    bench.send("{\"execute\":\"guest-ping\"}");
+    bench.send("{\"execute\":\"guest-fsfreeze-thaw\"}");
+    assert_eq!(bench.session.deadline(), None, "only a synchronisation overtakes");
+    bench.pass(Duration::from_secs(60));
+    Gate::of(171).open();
+    bench.settle(|bench| bench.session.running.is_none());
+    assert_eq!(bench.read(), "{\"return\": 171}\n{\"return\": {}}\n{\"return\": 0}\n");
+}
+
+#[test]
 fn a_thaw_is_done_although_as_many_commands_as_may_be_are_stuck() {
     let mut bench = Bench::new();
     for n in 0..STUCK_MAX {

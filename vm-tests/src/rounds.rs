@@ -65,8 +65,8 @@ impl Pace {
         value
     }
 
-    /// Shows the times and holds them against the promise. One round in ten may be late, for a machine that stands
-    /// still now and then.
+    /// Shows the times and holds them against the promise. In the short form, which runs beside much else, one round in
+    /// ten may be late, for a machine that stands still now and then.
     ///
     /// # Panics
     /// When more of them are.
@@ -85,6 +85,7 @@ impl Pace {
             longest.as_secs_f32(),
             PROMISED.as_secs()
         );
-        assert!(late * 10 <= count, "{late} of {count} rounds of {} took longer than {PROMISED:?}", self.fault);
+        let tolerated = if number("QGA_ROUNDS").is_some() { 0 } else { count / 10 };
+        assert!(late <= tolerated, "{late} of {count} rounds of {} took longer than {PROMISED:?}", self.fault);
     }
 }

@@ -114,9 +114,6 @@ pub enum GuestDiskBusType {
     Uml,
     Sata,
     Sd,
-    #[default]
-    #[serde(other)]
-    Unknown,
     Ieee1394,
     Ssa,
     Fibre,
@@ -127,6 +124,9 @@ pub enum GuestDiskBusType {
     Virtual,
     FileBackedVirtual,
     Nvme,
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// A function of a PCI device. All four numbers are there, -1 where there is none.

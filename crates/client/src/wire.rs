@@ -13,9 +13,10 @@ use serde_json::Value;
 use crate::deadline::Deadline;
 use crate::error::{Error, Monitor};
 use crate::printable::printable;
-use crate::reply;
+use crate::random;
+use crate::reply::Reply;
 use crate::stream::Stream;
-use crate::transport::{Answer, Transport};
+use crate::transport::{Answer, Chunks, Transport};
 
 /// Bytes a reply may have: 128 MiB. The largest regular one, a `guest-file-read` of 48 MiB, has 64 MiB.
 pub const REPLY_MAX: usize = 128 << 20;
@@ -29,6 +30,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a line that are kept while the two ends are not in step; the answers looked for are far shorter.
 const LINE_KEPT: usize = 4096;
 
+/// Bytes taken from the stream at a time.
+const BUFFER: usize = 256 << 10;
+
 /// The byte that no JSON text contains.
 const SENTINEL: u8 = 0xFF;
 
@@ -38,6 +42,8 @@ pub struct Wire<S> {
     stream: S,
     /// Received and not yet used.
     input: Vec<u8>,
+    /// What the stream writes into.
+    buffer: Box<[u8]>,
     handshake: Duration,
     /// Whether the next line that arrives answers the next question.
     in_step: bool,
@@ -46,7 +52,7 @@ pub struct Wire<S> {
 impl<S: Stream> Wire<S> {
     /// Takes a stream; nothing is sent before the first question.
     pub fn new(stream: S) -> Self {
-        Wire { stream, input: Vec::new(), handshake: HANDSHAKE_TIMEOUT, in_step: false }
+        Wire { stream, input: Vec::new(), buffer: vec![0; BUFFER].into(), handshake: HANDSHAKE_TIMEOUT, in_step: false }
     }
 
     /// Gives an agent so much time for the first question instead of [`HANDSHAKE_TIMEOUT`].
@@ -58,20 +64,20 @@ impl<S: Stream> Wire<S> {
     /// Brings the two ends into step.
     fn synchronize(&mut self, deadline: Deadline) -> Result<(), Error> {
         self.input.clear();
-        let id = random_id()?;
+        let id = random::bits()?;
         let mut search = Search::new(id);
         self.send(&search.question(), deadline)?;
         let mut buffer = [0; 4096];
         loop {
             // Checked here too: with input that never ends, the stream itself has no reason to give up.
             if deadline.is_over() {
-                return Err(search.ended(Error::Silent(deadline.limit())));
+                return Err(search.ended(self.silent(deadline)));
             }
             let received = match self.stream.receive(&mut buffer, deadline) {
                 Ok(0) => return Err(search.ended(Error::Closed)),
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(search.ended(Error::Silent(deadline.limit())));
+                    return Err(search.ended(self.silent(deadline)));
                 }
                 Err(error) => return Err(search.ended(broken(error))),
             };
@@ -87,6 +93,11 @@ impl<S: Stream> Wire<S> {
                 }
             }
         }
+    }
+
+    /// Why nothing was heard.
+    fn silent(&self, deadline: Deadline) -> Error {
+        self.stream.held().map_or(Error::Silent(deadline.limit()), Error::Held)
     }
 
     /// Whether something arrived that nobody asked for.
@@ -109,10 +120,9 @@ impl<S: Stream> Wire<S> {
 
     /// Receives one line into `input` and returns its length with the line end; `None` when it did not come in time.
     fn receive_line(&mut self, deadline: Deadline) -> Result<Option<usize>, Error> {
-        let mut buffer = vec![0; 64 << 10];
         let mut searched = 0;
         loop {
-            if let Some(at) = self.input[searched..].iter().position(|&byte| byte == b'\n') {
+            if let Some(at) = memchr::memchr(b'\n', &self.input[searched..]) {
                 return Ok(Some(searched + at + 1));
             }
             searched = self.input.len();
@@ -122,9 +132,9 @@ impl<S: Stream> Wire<S> {
             if deadline.is_over() {
                 return Ok(None);
             }
-            match self.stream.receive(&mut buffer, deadline) {
+            match self.stream.receive(&mut self.buffer, deadline) {
                 Ok(0) => return Err(Error::Closed),
-                Ok(received) => self.input.extend_from_slice(&buffer[..received]),
+                Ok(received) => self.input.extend_from_slice(&self.buffer[..received]),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
                 Err(error) => return Err(broken(error)),
             }
@@ -150,12 +160,19 @@ impl<S: Stream> Transport for Wire<S> {
             Err(Error::Closed) => return Ok(Answer::Closed),
             Err(error) => return Err(error),
         };
-        let reply = reply::parse(&self.input[..length], REPLY_ITEMS_MAX)?;
-        self.input.drain(..length);
-        // A large reply is rare; its memory is not kept for the small ones.
-        self.input.shrink_to(64 << 10);
+        let behind = self.input.split_off(length);
+        // Its memory goes with the reply: a large one is rare.
+        let reply = Reply::new(std::mem::replace(&mut self.input, behind), REPLY_ITEMS_MAX)?;
         self.in_step = true;
         Ok(Answer::Reply(reply))
+    }
+
+    fn lose_step(&mut self) {
+        self.in_step = false;
+    }
+
+    fn chunks(&self) -> Chunks {
+        self.stream.chunks()
     }
 }
 
@@ -165,15 +182,6 @@ fn broken(error: io::Error) -> Error {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::Closed,
         _ => Error::Broken(error),
     }
-}
-
-/// 53 random bits: a number that every JSON reader keeps exactly, and that no earlier question had.
-fn random_id() -> Result<u64, Error> {
-    let mut bytes = [0; 8];
-    // So few bytes come whole or not at all.
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| Error::Broken(error.into()))?;
-    Ok(u64::from_ne_bytes(bytes) >> 11)
 }
 
 /// What a byte led to in the search for the answer to the handshake.

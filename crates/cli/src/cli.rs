@@ -91,6 +91,11 @@ impl Options {
         self.all || self.targets.len() > 1
     }
 
+    /// Whether the targets are whatever machines are running.
+    pub(crate) fn is_all(&self) -> bool {
+        self.all
+    }
+
     /// All targets, in the order in which they were named.
     pub(crate) fn targets(&self) -> Result<Vec<Target>, Failure> {
         let uri = self.connect.as_deref();
@@ -132,7 +137,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Reads a number of seconds, with decimals if wanted.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     if seconds.is_nan() || seconds <= 0.0 {
         return Err("must be more than zero".into());

@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod fleet;
 mod json;
+mod monitor;
 mod output;
 mod session;
 mod table;

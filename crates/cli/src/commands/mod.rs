@@ -7,6 +7,7 @@ mod completion;
 mod cpus;
 mod df;
 mod disks;
+mod exporter;
 mod info;
 mod keys;
 mod load;
@@ -21,6 +22,7 @@ mod routes;
 mod shutdown;
 mod suspend;
 mod time;
+mod top;
 mod trim;
 mod users;
 
@@ -55,6 +57,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<passwd::Passwd>(),
     Entry::each::<keys::Keys>(),
     Entry::each::<call::Call>(),
+    Entry::whole::<top::Top>(),
+    Entry::whole::<exporter::Exporter>(),
     Entry::whole::<completion::Completion>(),
     Entry::whole::<man::Man>(),
 ];

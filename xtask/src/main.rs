@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `dist`.
+//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `dist`, `picture`.
 
 mod bench;
 mod check;
@@ -6,6 +6,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod packages;
+mod picture;
 mod process;
 mod python;
 mod test;
@@ -38,6 +39,8 @@ enum Verb {
     Bench(bench::Options),
     /// Build the static programs and pack them with what a distribution needs
     Dist,
+    /// Boot a throw-away machine and take the pictures of the README
+    Picture,
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Check => check::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Dist => dist::run(),
+        Verb::Picture => picture::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,8 @@ mod guest;
 mod proc;
 mod rates;
 mod sample;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub(crate) use guest::{Guest, Standing, State};
 pub(crate) use rates::{CpuUse, DiskRate, InterfaceRate, SECTOR, Usage, is_used};

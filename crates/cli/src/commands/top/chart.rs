@@ -37,7 +37,8 @@ impl Line {
 
     /// With more behind it.
     pub(crate) fn then(mut self, text: impl Into<String>, tone: Tone) -> Self {
-        self.pieces.push((text.into(), tone));
+        // A tab is as wide as it likes.
+        self.pieces.push((text.into().replace('\t', " "), tone));
         self
     }
 
@@ -58,8 +59,10 @@ impl Line {
         let mut out = String::new();
         let mut left = width;
         for (text, tone) in &self.pieces {
-            let text = cut(text, left);
-            left -= width_of(&text);
+            let whole = text;
+            let text = cut(whole, left);
+            // Nothing comes behind what was cut, even if it would still fit.
+            left = if text.len() == whole.len() { left - width_of(&text) } else { 0 };
             // Writing to a string cannot fail.
             let _ = match (tone, has_colours) {
                 (Tone::Plain, _) => write!(out, "{text}"),

@@ -9,8 +9,11 @@ use super::chart::{Line, Signs, Tone, fit, right, tone, width_of};
 use super::one::{fraction, percent, rate, with_sizes};
 use crate::monitor::{Standing, State};
 
-/// Columns of a bar.
-const BAR: usize = 12;
+/// Columns of all but names and bars: percents, load, four rates and the fullest file system.
+const WIDE: usize = 87;
+
+/// The same with two rates.
+const NARROW: usize = 63;
 
 /// What the lines are sorted by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -72,26 +75,57 @@ pub(crate) fn sort(rows: &mut [Row<'_>], order: Order) {
     });
 }
 
-/// The heading, and then a line for each guest.
-pub(crate) fn lines(rows: &[Row<'_>], signs: Signs) -> Vec<Line> {
-    let widest = rows.iter().map(|row| width_of(&printable(row.name))).max().unwrap_or(0);
-    let name = widest.clamp(8, 32);
-    let heading = format!(
-        "{} {} {} {:>6} {:>11} {:>11} {:>11} {:>11}  FULLEST",
-        fit("GUEST", name),
-        fit("CPU", BAR + 7),
-        fit("MEMORY", BAR + 7),
-        "LOAD",
-        "READ",
-        "WRITTEN",
-        "IN",
-        "OUT",
-    );
-    let rows = rows.iter().map(|row| Line::new(fit(&printable(row.name), name), Tone::Bold).join(line(row, signs)));
-    [Line::new(heading, Tone::Bold)].into_iter().chain(rows).collect()
+/// What there is room for.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Columns of a name.
+    name: usize,
+    /// Columns of a bar; 0 for none.
+    bar: usize,
+    /// Whether the two directions of disks and network are told apart.
+    is_wide: bool,
+    signs: Signs,
 }
 
-fn line(row: &Row<'_>, signs: Signs) -> Line {
+impl Layout {
+    fn new(rows: &[Row<'_>], width: usize, signs: Signs) -> Self {
+        let widest = rows.iter().map(|row| width_of(&printable(row.name))).max().unwrap_or(0);
+        let name = widest.clamp(8, 32.min((width / 4).max(8)));
+        let is_wide = width >= name + WIDE + 2 * 8;
+        let left = width.saturating_sub(name + if is_wide { WIDE } else { NARROW });
+        let bar = if left >= 2 * 6 { (left / 2).min(12) } else { 0 };
+        Layout { name, bar, is_wide, signs }
+    }
+
+    /// A bar and its value, with a blank in front.
+    fn gauge(self, fraction: Option<f64>) -> Line {
+        match fraction {
+            Some(fraction) if self.bar > 0 => Line::new(" ", Tone::Plain)
+                .then(self.signs.bar(fraction, self.bar), tone(fraction))
+                .then(format!(" {}", percent(fraction)), Tone::Plain),
+            Some(fraction) => Line::new(format!("  {}", percent(fraction)), tone(fraction)),
+            None => Line::new(fit(" -", self.bar + 8), Tone::Dim),
+        }
+    }
+
+    fn rates(self, [read, written, received, sent]: [Option<f64>; 4]) -> Vec<Option<f64>> {
+        let sum = |one: Option<f64>, other: Option<f64>| one.zip(other).map(|(one, other)| one + other);
+        if self.is_wide { vec![read, written, received, sent] } else { vec![sum(read, written), sum(received, sent)] }
+    }
+}
+
+/// The heading, and then a line for each guest.
+pub(crate) fn lines(rows: &[Row<'_>], width: usize, signs: Signs) -> Vec<Line> {
+    let layout = Layout::new(rows, width, signs);
+    let rates: &[&str] = if layout.is_wide { &["READ", "WRITTEN", "IN", "OUT"] } else { &["DISKS", "NETWORK"] };
+    let rates: String = rates.iter().map(|name| right(name, 12)).collect();
+    let [cpu, memory] = ["CPU", "MEMORY"].map(|name| fit(name, layout.bar + 7));
+    let heading = format!("{} {cpu} {memory}   LOAD{rates}  FULLEST", fit("GUEST", layout.name));
+    let row = |row: &Row<'_>| Line::new(fit(&printable(row.name), layout.name), Tone::Bold).join(line(row, layout));
+    [Line::new(heading, Tone::Bold)].into_iter().chain(rows.iter().map(row)).collect()
+}
+
+fn line(row: &Row<'_>, layout: Layout) -> Line {
     let state = row.state;
     let sample = match (&row.standing, &state.sample) {
         (Standing::Silent(time), _) => {
@@ -113,26 +147,17 @@ fn line(row: &Row<'_>, signs: Signs) -> Line {
     let disks = totals.map(|usage| usage.disks_total());
     let network = totals.map(|usage| usage.interfaces_total());
     let rates = [disks.map(|of| of.0), disks.map(|of| of.1), network.map(|of| of.0), network.map(|of| of.1)];
-    let rates: String =
-        rates.iter().map(|bytes| right(&bytes.map_or_else(|| "-".to_owned(), rate), 12)).collect();
+    let rates = layout.rates(rates).into_iter();
+    let rates: String = rates.map(|bytes| right(&bytes.map_or_else(|| "-".to_owned(), rate), 12)).collect();
     let fullest = with_sizes(sample).into_iter().map(|(filesystem, used, total)| (filesystem, fraction(used, total)));
     let fullest = fullest.max_by(|(_, a), (_, b)| a.total_cmp(b));
-    gauge(cpu.map(|cpu| cpu.busy), signs)
-        .join(gauge(memory, signs))
+    layout
+        .gauge(cpu.map(|cpu| cpu.busy))
+        .join(layout.gauge(memory))
         .then(right(&load, 7), Tone::Plain)
         .then(rates, Tone::Plain)
         .join(fullest.map_or_else(Line::default, |(filesystem, part)| {
             let text = format!("{}  {}", percent(part), printable(&filesystem.mountpoint));
             Line::new(text, if part < 0.8 { Tone::Plain } else { tone(part) })
         }))
-}
-
-/// A bar and its value, with a blank in front.
-fn gauge(fraction: Option<f64>, signs: Signs) -> Line {
-    match fraction {
-        Some(fraction) => Line::new(" ", Tone::Plain)
-            .then(signs.bar(fraction, BAR), tone(fraction))
-            .then(format!(" {}", percent(fraction)), Tone::Plain),
-        None => Line::new(fit(" -", BAR + 8), Tone::Dim),
-    }
 }

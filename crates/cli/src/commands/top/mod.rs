@@ -149,7 +149,7 @@ fn rows<'a>(guests: &'a [Arc<Guest>], states: &'a [State]) -> Vec<Row<'a>> {
 fn view(rows: &[Row<'_>], width: usize, signs: Signs) -> Vec<Line> {
     match rows {
         [row] => one::lines(row.name, row.state, &row.standing, width, signs),
-        rows => many::lines(rows, signs),
+        rows => many::lines(rows, width, signs),
     }
 }
 

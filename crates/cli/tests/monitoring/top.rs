@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -79,8 +79,11 @@ impl Live {
         let slave = OwnedFd::from(File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap());
         tcsetwinsize(&slave, Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let stdio = || Stdio::from(slave.try_clone().unwrap());
-        let mut command = qga(options);
-        command.arg("top").args(args).env("TERM", "xterm-256color");
+        // With a session of its own it does not find the terminal in which the tests run.
+        let qga = qga(options);
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(qga.get_program()).args(qga.get_args()).arg("top").args(args);
+        command.env_remove("QGA_TARGET").env_remove("NO_COLOR").env("LC_ALL", "C.UTF-8").env("TERM", "xterm-256color");
         let child = command.stdin(stdio()).stdout(stdio()).stderr(stdio()).spawn().unwrap();
         let terminal = Arc::new(terminal);
         let said = Arc::new(Mutex::new(Vec::new()));

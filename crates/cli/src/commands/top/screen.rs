@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossterm::cursor::{Hide, MoveTo, Show};
@@ -42,10 +43,13 @@ impl Screen {
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             flag::register(signal, Arc::clone(&end)).map_err(Failure::Output)?;
         }
-        // The words of a panic would go under with the view, and the shell would be left in raw mode.
-        let hook = panic::take_hook();
+        // The words of a panic would go under with the view, and the shell would be left in raw mode. A thread of a guest
+        // takes only that guest along.
+        let (hook, ours) = (panic::take_hook(), thread::current().id());
         panic::set_hook(Box::new(move |what| {
-            give_back();
+            if thread::current().id() == ours {
+                give_back();
+            }
             hook(what);
         }));
         enable_raw_mode().map_err(Failure::Output)?;

@@ -79,6 +79,43 @@ fn files_go_over_in_pieces_and_come_back_the_same() {
 }
 
 #[test]
+fn a_stream_goes_over_with_the_next_piece_under_way_and_comes_back_the_same() {
+    for (agent, mut client) in agents("a_stream_goes_over_with_the_next_piece_under_way_and_comes_back_the_same") {
+        let path = agent.dir().join("file");
+        let bytes: Vec<u8> =
+            (0..5_000_003_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 15) as u8).collect();
+        let file = GuestFile::open(&mut client, path.to_str().unwrap(), "w+").unwrap();
+        let mut seen = Vec::new();
+        let count = file.write_from(&mut client, &mut &bytes[..], &mut |total| seen.push(total)).unwrap();
+        assert_eq!(count, 5_000_003);
+        assert_eq!(seen, [1 << 20, 2 << 20, 3 << 20, 4 << 20, 5_000_003]);
+        file.seek(&mut client, SeekFrom::Start(0)).unwrap();
+        assert!(fs::read(&path).unwrap() == bytes);
+
+        let mut back = Vec::new();
+        assert_eq!(file.read_into(&mut client, &mut back, u64::MAX, &mut |_| ()).unwrap(), 5_000_003);
+        assert!(back == bytes);
+        // What ends a series in the middle does not get the next question a wrong answer.
+        file.seek(&mut client, SeekFrom::Start(0)).unwrap();
+        let error = file.read_into(&mut client, &mut std::io::sink(), 3_000_000, &mut |_| ()).unwrap_err();
+        assert!(matches!(error, Error::Malformed(_)), "{error}");
+        assert!(ask::<GuestGetTime>(&mut client).unwrap() > 0);
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        file.seek(&mut client, SeekFrom::Start(0)).unwrap();
+        let error = file.read_into(&mut client, &mut &full, u64::MAX, &mut |_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "on this host: No space left on device");
+        file.close(&mut client).unwrap();
+
+        let file = GuestFile::open(&mut client, "/dev/full", "w").unwrap();
+        let written = file.write_from(&mut client, &mut &bytes[..], &mut |_| ());
+        // The C agent writes late.
+        let error = written.and_then(|_| file.flush(&mut client)).unwrap_err();
+        assert!(matches!(&error, Error::Failed { desc, .. } if desc.contains("No space left on device")), "{error}");
+        assert!(ask::<GuestGetTime>(&mut client).unwrap() > 0);
+    }
+}
+
+#[test]
 fn a_program_gets_its_input_and_gives_its_outputs_and_its_code() {
     for (_agent, mut client) in agents("a_program_gets_its_input_and_gives_its_outputs_and_its_code") {
         let script = "read line; echo out $line $WORD; echo err >&2; exit 42";

@@ -1,10 +1,11 @@
 //! What the commands send and show.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use qga_testkit::fake::Agent;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 fn qga(agent: &Agent, args: &[&str]) -> Command {
@@ -157,5 +158,48 @@ fn completions_and_manual_pages_know_every_command() {
     for page in ["qga.1", "qga-df.1", "qga-keys-add.1"] {
         let page = fs::read_to_string(dir.path().join(page)).unwrap();
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+}
+
+#[test]
+fn a_password_typed_at_a_terminal_is_not_shown_and_must_be_typed_twice_alike() {
+    for (second, code) in [("s3cret", 0), ("s3cert", 2)] {
+        let agent = Agent::start(&[("guest-set-user-password", "{}")]);
+        let qemu = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&qemu).unwrap();
+        unlockpt(&qemu).unwrap();
+        let name = ptsname(&qemu, Vec::new()).unwrap().into_string().unwrap();
+        // A session of its own, with this terminal: that is where the program asks.
+        let script = "exec \"$0\" passwd ann <\"$1\" >\"$1\" 2>\"$1\"";
+        let mut child = Command::new("setsid")
+            .args(["--ctty", "--wait", "sh", "-c", script, env!("CARGO_BIN_EXE_qga"), &name])
+            .env("QGA_TARGET", agent.path())
+            .stdin(fs::OpenOptions::new().read(true).write(true).open(&name).unwrap())
+            .spawn()
+            .unwrap();
+        let mut terminal = fs::File::from(qemu);
+        let mut shown = String::new();
+        for (question, answer) in [("New password for ann: ", "s3cret\n"), ("Again: ", &format!("{second}\n"))] {
+            read_until(&mut terminal, &mut shown, question);
+            terminal.write_all(answer.as_bytes()).unwrap();
+        }
+        let status = child.wait().unwrap();
+        read_until(
+            &mut terminal,
+            &mut shown,
+            if code == 0 { "the password is set" } else { "the two passwords differ" },
+        );
+        assert_eq!(status.code(), Some(code), "{shown}");
+        assert!(!shown.contains("s3c"), "{shown}");
+        assert_eq!(agent.requests().len(), usize::from(code == 0));
+    }
+}
+
+/// Reads what a program shows until a text is there.
+fn read_until(terminal: &mut fs::File, shown: &mut String, text: &str) {
+    let mut buffer = [0; 1024];
+    while !shown.contains(text) {
+        let count = terminal.read(&mut buffer).unwrap_or_else(|error| panic!("{error} after: {shown}"));
+        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
 }

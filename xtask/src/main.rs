@@ -2,12 +2,14 @@
 
 mod bench;
 mod check;
+mod debian_rust;
 mod demo;
 mod dist;
 mod fuzz;
 mod packages;
 mod process;
 mod python;
+mod shipped;
 mod test;
 
 use std::path::{Path, PathBuf};

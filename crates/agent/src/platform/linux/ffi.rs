@@ -1,26 +1,108 @@
 //! All unsafe code of the agent: calls into the C library that `rustix` does not cover.
 #![allow(unsafe_code)]
 
+use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::sync::{PoisonError, RwLock, TryLockError};
-use std::time::SystemTime;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, mem, process, ptr};
 
+use dlmalloc::Dlmalloc;
 use rustix::io::Errno;
 use rustix::ioctl::{self, opcode};
+use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap, munmap};
 
-/// Keeps memory small after large messages: blocks of 128 KiB and above go back to the system when freed, and
-/// threads share one arena. Without this glibc raises the first limit by itself and 50 to 76 MB stay behind.
-pub fn tune_allocator() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes two integers and has no memory preconditions.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
-        libc::mallopt(libc::M_ARENA_MAX, 1);
+/// The heap. A large block has pages of its own: it grows without being copied, and goes back to the system when it is
+/// freed. The small ones are dlmalloc's, whatever the C library: musl's own heap makes a request twice as long.
+#[derive(Debug)]
+pub struct Heap;
+
+/// Bytes from which on a block is large.
+const LARGE: usize = 128 << 10;
+
+static SMALL: Mutex<Dlmalloc> = Mutex::new(Dlmalloc::new());
+
+fn small() -> MutexGuard<'static, Dlmalloc> {
+    SMALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_large(size: usize, layout: Layout) -> bool {
+    // The smallest page there is, and so what every mapping is aligned to.
+    size >= LARGE && layout.align() <= 4096
+}
+
+// SAFETY: what a block was taken from follows from its layout alone, so it is given back there. Blocks of the system
+// are aligned to pages, are not given to anyone else until they are unmapped, and read as zero at first; dlmalloc
+// keeps the same promises, and is used by one thread at a time. Nothing here unwinds.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_large(layout.size(), layout) {
+            // SAFETY: a new mapping, at a place where nothing is; its size is not zero.
+            let block = unsafe { mmap_anonymous(ptr::null_mut(), layout.size(), PROT, MapFlags::PRIVATE) };
+            return block.map_or(ptr::null_mut(), <*mut _>::cast);
+        }
+        // SAFETY: the caller promises a size that is not zero.
+        unsafe { small().malloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if is_large(layout.size(), layout) {
+            // SAFETY: the caller's promise.
+            return unsafe { self.alloc(layout) };
+        }
+        // SAFETY: as in `alloc`.
+        unsafe { small().calloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if !is_large(layout.size(), layout) {
+            // SAFETY: a block of this layout that is not large is dlmalloc's.
+            return unsafe { small().free(block, layout.size(), layout.align()) };
+        }
+        // SAFETY: a block of this layout is a mapping of ours, which nobody uses any more.
+        let _ = unsafe { munmap(block.cast(), layout.size()) };
+        // The small ones that went with it are given back as well.
+        // SAFETY: the heap is a valid one.
+        unsafe { small().trim(KEPT) };
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        match (is_large(layout.size(), layout), is_large(size, layout)) {
+            (true, true) => {
+                // SAFETY: a block of this layout is a mapping of ours; the caller gives up the old address.
+                let moved = unsafe { mremap(block.cast(), layout.size(), size, MremapFlags::MAYMOVE) };
+                moved.map_or(ptr::null_mut(), <*mut _>::cast)
+            }
+            // SAFETY: a block of this layout that is not large is dlmalloc's, and stays so.
+            (false, false) => unsafe { small().realloc(block, layout.size(), layout.align(), size) },
+            _ => {
+                // SAFETY: the caller promises that `size`, rounded up to the alignment, does not overflow.
+                let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+                // SAFETY: the new block is another one and has at least as many bytes as are copied; the old one is
+                // given up by the caller, and only if there is a new one.
+                unsafe {
+                    let to = self.alloc(new);
+                    if !to.is_null() {
+                        ptr::copy_nonoverlapping(block, to, layout.size().min(size));
+                        self.dealloc(block, layout);
+                    }
+                    to
+                }
+            }
+        }
     }
 }
+
+const PROT: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+/// Bytes of free small blocks that stay when a large one is freed.
+const KEPT: usize = 64 << 10;
+
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(include_str!("ffi/copy_x86_64.s"));
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+std::arch::global_asm!(".globl memcpy", ".set memcpy, qga_memcpy", ".globl memmove", ".set memmove, qga_memmove");
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,79 +197,6 @@ pub fn remove_env(name: &str) {
     unsafe { std::env::remove_var(name) }
 }
 
-/// Local time, as syslog lines carry it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LocalTime {
-    /// 0 to 11.
-    pub month: usize,
-    /// 1 to 31.
-    pub day: u32,
-    /// 0 to 23.
-    pub hour: u32,
-    /// 0 to 59.
-    pub minute: u32,
-    /// 0 to 60.
-    pub second: u32,
-}
-
-/// Taken for writing while the C library may be reading the time zone from a disk, for which it has a lock of its own.
-static ZONE: RwLock<()> = RwLock::new(());
-
-/// The local time of a moment; None if it cannot be told, or not without waiting for [`local_zone`].
-pub fn local_time(at: SystemTime) -> Option<LocalTime> {
-    let _turn = match ZONE.try_read() {
-        Ok(turn) => turn,
-        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-        Err(TryLockError::WouldBlock) => return None,
-    };
-    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-    let seconds = libc::time_t::try_from(seconds).ok()?;
-    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
-    // SAFETY: both pointers are valid; localtime_r writes the structure and answers null when it did not.
-    let parts = unsafe {
-        if libc::localtime_r(&seconds, parts.as_mut_ptr()).is_null() {
-            return None;
-        }
-        parts.assume_init()
-    };
-    let number = |n: libc::c_int| u32::try_from(n).ok();
-    Some(LocalTime {
-        month: usize::try_from(parts.tm_mon).ok()?,
-        day: number(parts.tm_mday)?,
-        hour: number(parts.tm_hour)?,
-        minute: number(parts.tm_min)?,
-        second: number(parts.tm_sec)?,
-    })
-}
-
-/// Seconds east of UTC and the abbreviation of the zone, as they are at `at` (seconds since 1970); None if the C
-/// library cannot tell. A changed `/etc/localtime` is noticed.
-pub fn local_zone(at: i64) -> Option<(i64, String)> {
-    unsafe extern "C" {
-        fn tzset();
-    }
-    let _turn = ZONE.write().unwrap_or_else(PoisonError::into_inner);
-    let at = libc::time_t::try_from(at).ok()?;
-    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
-    // SAFETY: tzset has no memory preconditions and takes the C library's own lock; nobody changes the environment
-    // while other threads run. Both pointers given to localtime_r are valid; it writes the structure and answers null
-    // when it did not. The name it points to is null or a string that the C library keeps: names are never freed.
-    unsafe {
-        tzset();
-        if libc::localtime_r(&at, parts.as_mut_ptr()).is_null() {
-            return None;
-        }
-        let parts = parts.assume_init();
-        let zone = if parts.tm_zone.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(parts.tm_zone).to_string_lossy().into_owned()
-        };
-        #[allow(clippy::useless_conversion, reason = "a long of 32 bits on some machines")]
-        Some((i64::from(parts.tm_gmtoff), zone))
-    }
-}
-
 /// `struct rtc_time` of the kernel's. Unused members are zero.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -236,16 +245,15 @@ pub fn wipe(secret: &mut [u8]) {
 }
 
 /// The C library's text for an error number, in the C locale: `No such file or directory`.
-pub fn strerror(errno: i32) -> String {
+#[cfg(test)]
+pub(crate) fn c_strerror(errno: i32) -> String {
     let mut buf: [libc::c_char; 256] = [0; 256];
     // SAFETY: the buffer is writable for its whole length, and XSI strerror_r ends what it writes with a NUL
-    // within that length.
-    let rc = unsafe { libc::strerror_r(errno, buf.as_mut_ptr(), buf.len()) };
-    if rc != 0 {
-        return format!("Unknown error {errno}");
+    // within that length, whether it knows the number or not.
+    unsafe {
+        libc::strerror_r(errno, buf.as_mut_ptr(), buf.len());
+        CStr::from_ptr(buf.as_ptr()).to_string_lossy().into_owned()
     }
-    // SAFETY: rc is 0, so the buffer holds a NUL-terminated string.
-    unsafe { CStr::from_ptr(buf.as_ptr()) }.to_string_lossy().into_owned()
 }
 
 /// Closes a descriptor and tells what the kernel said; some file systems report lost data only here.
@@ -530,57 +538,4 @@ pub fn keep_ended_children() {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_started_afresh_has_no_signal_blocked_or_ignored() {
-        // SAFETY: plain calls on values of this thread's stack; nothing else in the tests uses these two signals.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, libc::SIGTERM);
-            libc::sigaddset(&mut set, libc::SIGHUP);
-            assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()), 0);
-            libc::signal(libc::SIGUSR2, libc::SIG_IGN);
-            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        }
-        let masks = |status: &str| -> Vec<u64> {
-            ["SigBlk:", "SigIgn:"]
-                .iter()
-                .map(|name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim())
-                .map(|mask| u64::from_str_radix(mask, 16).unwrap())
-                .collect()
-        };
-        let ours = masks(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
-        assert_eq!(ours[0] & 0x4001, 0x4001);
-        assert_eq!(ours[1] & 0x1800, 0x1800);
-
-        let mut command = process::Command::new("/bin/cat");
-        command.arg("/proc/self/status");
-        start_afresh(&mut command);
-        let status = command.output().unwrap().stdout;
-        let childs = masks(&String::from_utf8(status).unwrap());
-        // (32 and 33 belong to the C library, which leaves them ignored in what its posix_spawn starts.)
-        let foreign = 3_u64 << 31;
-        assert_eq!([childs[0], childs[1] & !foreign], [0, 0]);
-    }
-
-    #[test]
-    fn a_child_is_not_spared_as_we_are_when_memory_runs_out() {
-        let file = "/proc/self/oom_score_adj";
-        let before = std::fs::read_to_string(file).unwrap();
-        for (ours, theirs) in [("-10", "0\n"), ("10", "10\n")] {
-            if std::fs::write(file, ours).is_err() {
-                eprintln!("SKIPPED {ours}: it takes root");
-                continue;
-            }
-            let mut command = process::Command::new("/bin/cat");
-            command.arg(file);
-            start_afresh(&mut command);
-            let output = command.output();
-            let _ = std::fs::write(file, &before);
-            assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), theirs, "{ours}");
-        }
-    }
-}
+mod tests;

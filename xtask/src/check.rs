@@ -72,10 +72,9 @@ fn complaints(name: &str, text: &str) -> Vec<String> {
     let is_edge = name.contains("/platform/") && (name.ends_with("/ffi.rs") || name.contains("/ffi/"));
     if !is_edge {
         broken.extend(
-            text.lines()
-                .enumerate()
-                .filter(|(_, line)| is_unsafe(line))
-                .map(|(at, _)| format!("line {}: unsafe code belongs into platform/*/ffi.rs", at + 1)),
+            text.lines().enumerate().filter(|(_, line)| is_unsafe(line)).map(|(at, _)| {
+                format!("line {}: unsafe code belongs into platform/*/ffi.rs or platform/*/ffi/", at + 1)
+            }),
         );
     }
     broken

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod debian_rust;
 mod demo;
 mod dist;
 mod fuzz;
@@ -9,6 +10,7 @@ mod man;
 mod packages;
 mod process;
 mod python;
+mod shipped;
 mod test;
 
 use std::path::{Path, PathBuf};

@@ -1,14 +1,17 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `dist`, `picture`.
+//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `man`, `dist`, `picture`.
 
 mod bench;
 mod check;
+mod debian_rust;
 mod demo;
 mod dist;
 mod fuzz;
+mod man;
 mod packages;
 mod picture;
 mod process;
 mod python;
+mod shipped;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +40,8 @@ enum Verb {
     Check,
     /// Measure the agent beside the C agent
     Bench(bench::Options),
+    /// Write manual pages and shell completions of qga
+    Man,
     /// Build the static programs and pack them with what a distribution needs
     Dist,
     /// Boot a throw-away machine and take the pictures of the README
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Check => check::run(),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Man => man::run(),
         Verb::Dist => dist::run(),
         Verb::Picture => picture::run(),
     };

@@ -8,6 +8,7 @@ mod fleet;
 mod json;
 mod monitor;
 mod output;
+mod secret;
 mod session;
 mod table;
 mod target;

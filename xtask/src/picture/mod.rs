@@ -121,10 +121,17 @@ fn picture(scene: &Scene, qga: &Path, place: &Path) -> Result<String> {
     println!("$ {line}");
     let directory: PathBuf = qga.parent().unwrap_or(Path::new("/")).into();
     let shown = format!("\x1b[1m$\x1b[0m {line}\r\n");
-    let screens = terminal::record(&line, &shown, &directory, place, scene.size, match scene.moment {
-        Moment::After(time) => time,
-        Moment::End | Moment::When(_) => Duration::from_secs(300),
-    })?;
+    let screens = terminal::record(
+        &line,
+        &shown,
+        &directory,
+        place,
+        scene.size,
+        match scene.moment {
+            Moment::After(time) => time,
+            Moment::End | Moment::When(_) => Duration::from_secs(300),
+        },
+    )?;
     let screen = match scene.moment {
         Moment::When(is_so) => screens.iter().find(|screen| is_so(screen)).or(screens.last()),
         Moment::End => screens.last(),
@@ -173,7 +180,8 @@ mod tests {
             terminal.process(text.as_bytes());
             terminal.screen().clone()
         };
-        for (text, is_so) in [("[##  ] 45 % 3 s", true), ("55.5%", true), ("5%", false), ("100 %", false), ("%", false)] {
+        for (text, is_so) in [("[##  ] 45 % 3 s", true), ("55.5%", true), ("5%", false), ("100 %", false), ("%", false)]
+        {
             assert_eq!(is_half_done(&screen(text)), is_so, "{text}");
         }
     }

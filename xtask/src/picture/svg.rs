@@ -146,7 +146,10 @@ mod tests {
         assert!(svg.contains("<title>a &amp; b</title>"));
         assert!(svg.contains("<text x=\"12.0\" y=\"25\" textLength=\"42.0\">a &lt;b&gt;</text>"), "{svg}");
         assert!(svg.contains("<text x=\"12.0\" y=\"43\" textLength=\"25.2\" fill=\"#e06c75\">red</text>"), "{svg}");
-        assert!(svg.contains("<text x=\"45.6\" y=\"43\" textLength=\"33.6\" font-weight=\"bold\">bold</text>"), "{svg}");
+        assert!(
+            svg.contains("<text x=\"45.6\" y=\"43\" textLength=\"33.6\" font-weight=\"bold\">bold</text>"),
+            "{svg}"
+        );
         // Two lines are used, of 24.
         assert!(svg.contains("height=\"60\""), "{svg}");
     }
@@ -155,7 +158,10 @@ mod tests {
     fn wide_characters_take_two_columns_and_inverse_ones_a_background() {
         assert!(drawn("大き").contains("textLength=\"33.6\">大き<"));
         let svg = drawn("\x1b[7mx\x1b[0m");
-        assert!(svg.contains(&format!("fill=\"{TEXT}\"/>")) && svg.contains(&format!("fill=\"{BACKGROUND}\">x<")), "{svg}");
+        assert!(
+            svg.contains(&format!("fill=\"{TEXT}\"/>")) && svg.contains(&format!("fill=\"{BACKGROUND}\">x<")),
+            "{svg}"
+        );
     }
 
     #[test]

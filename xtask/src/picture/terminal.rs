@@ -102,8 +102,7 @@ mod tests {
     fn what_a_program_shows_in_its_terminal_is_recorded() {
         let place = tempfile::tempdir().unwrap();
         let line = "printf 'one\\033[31m red\\033[0m\\n'; stty size </dev/tty";
-        let screens =
-            record(line, "$ x\r\n", place.path(), place.path(), SIZE, Duration::from_secs(60)).unwrap();
+        let screens = record(line, "$ x\r\n", place.path(), place.path(), SIZE, Duration::from_secs(60)).unwrap();
         assert_eq!(screens.last().unwrap().contents().trim_end(), "$ x\none red\n5 40");
     }
 

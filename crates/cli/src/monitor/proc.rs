@@ -73,7 +73,9 @@ mod tests {
 
     #[test]
     fn what_is_no_meminfo_is_none_and_what_is_out_of_bounds_is_cut() {
-        for text in ["", "hello", "MemTotal: 0 kB\nMemAvailable: 0 kB", "MemTotal: 99999999999999999999 kB\nMemFree: 1 kB"] {
+        for text in
+            ["", "hello", "MemTotal: 0 kB\nMemAvailable: 0 kB", "MemTotal: 99999999999999999999 kB\nMemFree: 1 kB"]
+        {
             assert_eq!(Memory::parse(text), None, "{text}");
         }
         let more_than_all = Memory::parse("MemTotal: 10 kB\nMemAvailable: 20 kB\nSwapFree: 5 kB").unwrap();

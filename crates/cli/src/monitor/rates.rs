@@ -181,7 +181,8 @@ fn is_partition(name: &str, names: &[&str]) -> bool {
         return false;
     }
     let is_there = |disk: &str| !disk.is_empty() && names.contains(&disk);
-    is_there(stem) || stem.strip_suffix('p').is_some_and(|disk| disk.ends_with(|c: char| c.is_ascii_digit()) && is_there(disk))
+    is_there(stem)
+        || stem.strip_suffix('p').is_some_and(|disk| disk.ends_with(|c: char| c.is_ascii_digit()) && is_there(disk))
 }
 
 /// Mapped devices, arrays and loop devices lie on other disks.
@@ -247,8 +248,7 @@ mod tests {
         let before = [disk("vda", stats(10, 100, 0)), disk("vda1", stats(10, 100, 0)), disk("vdb", stats(0, 0, 0))];
         let now = [disk("vda", stats(30, 2148, 500)), disk("vda1", stats(30, 2148, 500)), disk("vdb", stats(0, 0, 0))];
         let rates = disks(&before, &now, Duration::from_secs(2));
-        let expected =
-            DiskRate { name: "vda".into(), read: 524_288.0, written: 0.0, requests: 10.0, busy: 0.25 };
+        let expected = DiskRate { name: "vda".into(), read: 524_288.0, written: 0.0, requests: 10.0, busy: 0.25 };
         assert_eq!(rates, [expected]);
         // A guest that was started again tells nothing, until the next sample.
         assert_eq!(disks(&now, &before, Duration::from_secs(2)), []);

@@ -190,9 +190,7 @@ impl Round<'_> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
             Err(Error::NotFound { .. } | Error::Blocked { .. }) => Ok(None),
-            Err(
-                error @ (Error::Failed { .. } | Error::Malformed(_) | Error::TooBig(_) | Error::Timeout { .. }),
-            ) => {
+            Err(error @ (Error::Failed { .. } | Error::Malformed(_) | Error::TooBig(_) | Error::Timeout { .. })) => {
                 self.failures.push((command, error.to_string()));
                 Ok(None)
             }

@@ -103,7 +103,8 @@ fn an_agent_without_the_command_tells_the_load_with_a_file() {
     assert_eq!(sample.load.unwrap().load15m, 0.1);
     // That file is no meminfo.
     assert_eq!(sample.memory, None);
-    let opened: Vec<_> = agent.requests().into_iter().filter(|request| request["execute"] == "guest-file-open").collect();
+    let opened: Vec<_> =
+        agent.requests().into_iter().filter(|request| request["execute"] == "guest-file-open").collect();
     assert_eq!(opened[0]["arguments"]["path"], "/proc/loadavg");
     assert_eq!(opened[1]["arguments"]["path"], "/proc/meminfo");
     assert_eq!(names(&agent).iter().filter(|name| *name == "guest-file-close").count(), 2);

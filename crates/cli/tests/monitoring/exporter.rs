@@ -36,7 +36,9 @@ impl Exporter {
 
     /// The metrics, once they have this line.
     fn metrics_with(&self, line: &str) -> String {
-        wait::until(line, ENOUGH, || Some(self.get("/metrics", "")).filter(|page| page.lines().any(|have| have == line)))
+        wait::until(line, ENOUGH, || {
+            Some(self.get("/metrics", "")).filter(|page| page.lines().any(|have| have == line))
+        })
     }
 }
 

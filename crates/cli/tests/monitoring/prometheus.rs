@@ -56,7 +56,9 @@ impl Prometheus {
         // Everything but letters and digits is encoded.
         let encoded: String = query
             .bytes()
-            .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .map(
+                |byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") },
+            )
             .collect();
         let said = get(&self.address, &format!("/api/v1/query?query={encoded}"), "");
         let body = &said[said.find('{').unwrap_or_else(|| panic!("{query}: {said}"))..=said.rfind('}').unwrap()];

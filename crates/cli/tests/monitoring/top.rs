@@ -57,7 +57,8 @@ fn a_dead_guest_delays_no_other_and_is_told_apart() {
 #[test]
 fn as_many_results_come_as_were_asked_for() {
     let agent = fake::Agent::start(&[("guest-info", r#"{"version": "1.2.3"}"#), ("guest-ping", "{}")]);
-    let output = qga(options([agent.path().as_path()])).args(["--json", "top", "-n", "3", "-i", "0.1"]).output().unwrap();
+    let output =
+        qga(options([agent.path().as_path()])).args(["--json", "top", "-n", "3", "-i", "0.1"]).output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 3);
 }

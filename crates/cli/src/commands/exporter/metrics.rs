@@ -27,7 +27,8 @@ const BYTES: Option<&str> = Some("bytes");
 
 const EXPORTER_INFO: Metric = gauge("exporter_info", None, "The version of this exporter");
 const TARGETS: Metric = gauge("targets", None, "How many guests are watched");
-const LIST_FAILURES: Metric = counter("list_failures", None, "How often the list of running machines was not to be had");
+const LIST_FAILURES: Metric =
+    counter("list_failures", None, "How often the list of running machines was not to be had");
 
 const UP: Metric = gauge("up", None, "Whether the agent answers");
 const DOWN: Metric = gauge("down", None, "At which part of the way to an agent that does not answer it failed");

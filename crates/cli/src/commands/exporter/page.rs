@@ -61,12 +61,8 @@ impl Page {
     /// In the older format of Prometheus, for what does not ask for the other: a counter is called by its whole name
     /// everywhere, and there are no units and no end mark.
     pub(crate) fn classic(self) -> String {
-        let counters: Vec<String> = self
-            .metrics
-            .values()
-            .filter(|(metric, _)| metric.is_counter)
-            .map(|(metric, _)| metric.family())
-            .collect();
+        let counters: Vec<String> =
+            self.metrics.values().filter(|(metric, _)| metric.is_counter).map(|(metric, _)| metric.family()).collect();
         let mut out = String::new();
         for line in self.openmetrics().lines() {
             let mut words = line.splitn(4, ' ');

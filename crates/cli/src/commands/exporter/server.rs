@@ -30,7 +30,9 @@ pub(crate) struct Request<'a> {
 impl Request<'_> {
     /// Whether the client has named this kind of text.
     pub(crate) fn accepts(&self, kind: &str) -> bool {
-        self.accept.split(',').any(|one| one.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(kind)))
+        self.accept
+            .split(',')
+            .any(|one| one.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(kind)))
     }
 }
 

@@ -191,11 +191,8 @@ fn the_dashboard_uses_only_metrics_that_there_are() {
     metrics::add_state(&mut page, "gone", &silent, &Standing::Silent(Duration::from_secs(9)));
     let watch = Watch::new(Duration::from_secs(60), Duration::from_secs(5), false);
     let all = page.classic() + &metrics::page(&watch).classic();
-    let known: BTreeSet<&str> = all
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split(['{', ' ']).next())
-        .collect();
+    let known: BTreeSet<&str> =
+        all.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
     let used = names(&text);
     let unknown: Vec<_> = used.difference(&known).collect();
     assert!(unknown.is_empty(), "the dashboard asks for {unknown:?}");

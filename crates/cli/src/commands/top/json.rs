@@ -10,16 +10,15 @@ use super::many::Row;
 pub(crate) fn value(row: &Row<'_>) -> Value {
     let Some(sample) = &row.state.sample else { return Value::Null };
     let usage = row.state.usage.as_deref();
-    let cpu = usage.and_then(|usage| usage.cpu).map(|cpu| {
-        json!({"busy": cpu.busy, "user": cpu.user, "system": cpu.system, "wait": cpu.wait, "steal": cpu.steal})
-    });
+    let cpu = usage.and_then(|usage| usage.cpu).map(
+        |cpu| json!({"busy": cpu.busy, "user": cpu.user, "system": cpu.system, "wait": cpu.wait, "steal": cpu.steal}),
+    );
     let memory = sample.memory.map(|memory| {
         json!({"total": memory.total, "used": memory.used(), "swap-total": memory.swap_total,
             "swap-used": memory.swap_total - memory.swap_free})
     });
-    let blocks = sample
-        .blocks
-        .map(|blocks| json!({"online": blocks.online, "offline": blocks.offline, "size": blocks.size}));
+    let blocks =
+        sample.blocks.map(|blocks| json!({"online": blocks.online, "offline": blocks.offline, "size": blocks.size}));
     let disks = usage.map(|usage| {
         let disk = |disk: &crate::monitor::DiskRate| {
             json!({"name": disk.name, "read": disk.read, "written": disk.written, "requests": disk.requests,
@@ -28,9 +27,8 @@ pub(crate) fn value(row: &Row<'_>) -> Value {
         usage.disks.iter().map(disk).collect::<Value>()
     });
     let interfaces = usage.map(|usage| {
-        let interface = |one: &crate::monitor::InterfaceRate| {
-            json!({"name": one.name, "received": one.received, "sent": one.sent})
-        };
+        let interface =
+            |one: &crate::monitor::InterfaceRate| json!({"name": one.name, "received": one.received, "sent": one.sent});
         usage.interfaces.iter().map(interface).collect::<Value>()
     });
     let filesystems = sample.filesystems.as_ref().map(|filesystems| {

@@ -155,7 +155,9 @@ fn view(rows: &[Row<'_>], width: usize, signs: Signs) -> Vec<Line> {
 
 /// What the user's terminal can show.
 fn signs() -> Signs {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
     let locale = locale.unwrap_or_default().to_ascii_lowercase();
     Signs { has_blocks: locale.contains("utf-8") || locale.contains("utf8") }
 }

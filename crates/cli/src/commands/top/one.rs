@@ -25,7 +25,10 @@ pub(crate) fn lines(name: &str, state: &State, standing: &Standing, width: usize
     }
     let Some(sample) = &state.sample else { return lines };
     if sample.is_frozen == Some(true) {
-        lines.push(Line::new("The file systems are frozen; the agent tells nothing else until the thaw.", Tone::Warning));
+        lines.push(Line::new(
+            "The file systems are frozen; the agent tells nothing else until the thaw.",
+            Tone::Warning,
+        ));
         return lines;
     }
     let usage = state.usage.as_deref();
@@ -87,7 +90,9 @@ fn memory(sample: &Sample, signs: Signs) -> Vec<Line> {
         let total = sample.blocks.and_then(|blocks| Some(units::bytes(blocks.online.checked_mul(blocks.size?)?)));
         let total = total.unwrap_or_else(|| "unknown".to_owned());
         return vec![
-            named("Memory").then(format!(" {total}"), Tone::Plain).then("  (what is used was not to be read)", Tone::Dim),
+            named("Memory")
+                .then(format!(" {total}"), Tone::Plain)
+                .then("  (what is used was not to be read)", Tone::Dim),
         ];
     };
     let line = |name, used: u64, total: u64| {
@@ -132,7 +137,9 @@ pub(crate) fn with_sizes(sample: &Sample) -> Vec<(&GuestFilesystemInfo, u64, u64
             Some((filesystem, filesystem.used_bytes?, total))
         })
         .collect();
-    found.sort_by(|(a, ..), (b, ..)| (&a.name, a.mountpoint.len(), &a.mountpoint).cmp(&(&b.name, b.mountpoint.len(), &b.mountpoint)));
+    found.sort_by(|(a, ..), (b, ..)| {
+        (&a.name, a.mountpoint.len(), &a.mountpoint).cmp(&(&b.name, b.mountpoint.len(), &b.mountpoint))
+    });
     // Bind mounts show the same again; what lies on no disk has the name of its kind, and is not the same.
     found.dedup_by(|(b, b_used, b_total), (a, a_used, a_total)| {
         a.name == b.name && a.fs_type == b.fs_type && (a_used, a_total) == (b_used, b_total)
@@ -147,7 +154,8 @@ fn disks(usage: &Usage, signs: Signs) -> Vec<Line> {
     let disks: Vec<&DiskRate> = usage.disks.iter().filter(is_of_interest).take(ROWS).collect();
     let mut lines = heading(disks.len(), "DISKS");
     for disk in disks {
-        let rates = format!("  read {}  written {}  {:.0} requests/s", rate(disk.read), rate(disk.written), disk.requests);
+        let rates =
+            format!("  read {}  written {}  {:.0} requests/s", rate(disk.read), rate(disk.written), disk.requests);
         lines.push(
             Line::new(fit(&printable(&disk.name), 16), Tone::Plain)
                 .then(" ", Tone::Plain)

@@ -83,7 +83,9 @@ impl Screen {
                 shown = lines;
             }
             // As many results as there were intervals; the first look alone has no rates.
-            if count > 0 && start.elapsed() >= interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)) + interval / 2 {
+            if count > 0
+                && start.elapsed() >= interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)) + interval / 2
+            {
                 break;
             }
             match key().map_err(Failure::Output)? {
@@ -120,11 +122,8 @@ fn give_back() {
 
 /// The lines that fit below the first, from an offset on, and a last one with the keys.
 fn page(lines: Vec<Line>, offset: usize, height: usize, is_many: bool) -> Vec<Line> {
-    let keys = if is_many {
-        "q quit   sort by: n name  c processors  m memory  l load  d disks  w network"
-    } else {
-        "q quit"
-    };
+    let keys =
+        if is_many { "q quit   sort by: n name  c processors  m memory  l load  d disks  w network" } else { "q quit" };
     let mut lines = lines.into_iter();
     let first = lines.next();
     let room = height.saturating_sub(2);

@@ -155,7 +155,7 @@ pub fn wipe(secret: &mut [u8]) {
 }
 
 /// The C library's text for an error number, in the C locale: `No such file or directory`.
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu"))]
 pub(crate) fn c_strerror(errno: i32) -> String {
     let mut buf: [libc::c_char; 256] = [0; 256];
     // SAFETY: the buffer is writable for its whole length, and XSI strerror_r ends what it writes with a NUL

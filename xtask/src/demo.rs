@@ -158,7 +158,7 @@ impl Tour {
         println!("$ qga {}", shown.join(" "));
         let output = Command::new(&self.qga)
             .args(args)
-            .env("QGA_SOCKET", &self.socket)
+            .env("QGA_TARGET", &self.socket)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()

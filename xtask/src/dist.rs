@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::process::{self, Result, cargo, output, program};
-use crate::{shipped, target, workspace};
+use crate::{man, shipped, target, workspace};
 
 /// Builds programs, linked statically with the C library of the host, and returns the directory they are in.
 pub(crate) fn static_build(packages: &[&str]) -> Result<PathBuf> {
@@ -38,6 +38,8 @@ pub(crate) fn run() -> Result {
         fs::copy(workspace().join(file), tree.join(file)).map_err(|error| format!("{file}: {error}"))?;
     }
     copy_tree(&workspace().join("packaging"), &tree.join("packaging")).map_err(io)?;
+
+    man::write(&tree.join("qga"), &tree.join("man"))?;
 
     let archive = format!("{name}.tar.gz");
     // Sorted, owned by nobody in particular, of no particular time: the same input gives the same archive.

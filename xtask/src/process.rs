@@ -1,7 +1,9 @@
 //! Runs other programs, showing what is run.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::thread;
 
 /// What a step ends in; the error is a sentence for people.
 pub(crate) type Result<T = ()> = std::result::Result<T, String>;
@@ -29,6 +31,33 @@ pub(crate) fn run(command: &mut Command) -> Result {
         Ok(status) => Err(format!("{shown}: {status}")),
         Err(error) => Err(format!("{shown}: {error}")),
     }
+}
+
+/// Runs commands at the same time, each with its name before every line it prints, and wants all to succeed. One that
+/// fails does not end the others.
+pub(crate) fn run_together(commands: Vec<(&str, Command)>) -> Result {
+    let failed: Vec<String> = thread::scope(|scope| {
+        let lanes: Vec<_> =
+            commands.into_iter().map(|(name, command)| scope.spawn(move || run_named(name, command))).collect();
+        lanes.into_iter().filter_map(|lane| lane.join().unwrap_or_else(|_| Err("it panicked".into())).err()).collect()
+    });
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}
+
+fn run_named(name: &str, mut command: Command) -> Result {
+    let shown = show(&command);
+    println!("\n$ {shown}");
+    let complain = |error: std::io::Error| format!("{shown}: {error}");
+    let (reader, writer) = std::io::pipe().map_err(complain)?;
+    command.stdin(Stdio::null()).stderr(writer.try_clone().map_err(complain)?).stdout(writer);
+    let mut child = command.spawn().map_err(complain)?;
+    // Its own ends of the pipe are in there: with them the output would never end.
+    drop(command);
+    for line in BufReader::new(reader).split(b'\n') {
+        println!("{name:8} | {}", String::from_utf8_lossy(&line.map_err(complain)?));
+    }
+    let status = child.wait().map_err(complain)?;
+    if status.success() { Ok(()) } else { Err(format!("{shown}: {status}")) }
 }
 
 /// Runs a command silently and returns what it printed, if it succeeded.
@@ -69,6 +98,21 @@ mod tests {
         let mut command = Command::new("/usr/bin/env");
         command.args(["a b", "it's", "c=d"]).env("X", "1");
         assert_eq!(show(&command), "X=1 env 'a b' 'it'\\''s' c=d");
+    }
+
+    #[test]
+    fn commands_that_run_together_all_end_and_each_that_fails_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        // Each waits for the other: one after the other they would never end.
+        let lane = |own: &str, other: &str, code: u8| {
+            let script = format!("touch {own}; until [ -e {other} ]; do sleep 0.01; done; echo done; exit {code}");
+            let mut command = program("sh", ["-c", &script]);
+            command.current_dir(directory.path());
+            command
+        };
+        assert_eq!(run_together(vec![("first", lane("a", "b", 0)), ("second", lane("b", "a", 0))]), Ok(()));
+        let error = run_together(vec![("first", lane("a", "b", 3)), ("second", lane("b", "a", 4))]).unwrap_err();
+        assert!(error.contains("exit status: 3; ") && error.ends_with("exit status: 4"), "{error}");
     }
 
     #[test]

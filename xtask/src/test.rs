@@ -149,8 +149,17 @@ fn machines() -> Result {
         // A guest's kernel is about to be downloaded, which needs apt's lists.
         packages::update()?;
     }
-    let mut command = cargo(&["test", "--package", "vm-tests", "--locked", "--no-fail-fast"]);
-    process::run(command.env("QEMU_GA", agent).env_remove("QGA_UNDER_TEST"))
+    let test = |args: &[&str]| {
+        let mut command = cargo(&["test", "--package", "vm-tests", "--locked", "--no-fail-fast"]);
+        command.args(args).env("QEMU_GA", &agent).env_remove("QGA_UNDER_TEST");
+        command
+    };
+    process::run(&mut test(&["--no-run"]))?;
+    // An emulated machine keeps one processor busy.
+    process::run_together(vec![
+        ("machine", test(&["--lib", "--test", "machine"])),
+        ("others", test(&["--test", "debian", "--test", "hardware", "--test", "libvirt"])),
+    ])
 }
 
 fn fuzz() -> Outcome {

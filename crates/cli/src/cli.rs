@@ -1,18 +1,36 @@
-//! The command line.
+//! The command line: options for all commands, and the commands of the table.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command};
+use qga_client::{DEFAULT_TIMEOUT, Libvirt};
+
+use crate::commands::COMMANDS;
+use crate::exit::Failure;
+use crate::target::Target;
+
+const ABOUT: &str = "Talks to the QEMU guest agents of virtual machines";
+
+const LONG_ABOUT: &str = "\
+Talks to the QEMU guest agents of virtual machines
+
+Works with every agent that speaks the QEMU guest agent protocol. A TARGET is one of
+  unix:PATH             the socket QEMU puts behind the port org.qemu.guest_agent.0
+                        (-chardev socket,path=...); a bare PATH means the same
+  vsock:CID[:PORT]      an agent started with -m vsock-listen; port 1024 if none is given
+  serial:PATH           a serial line or pty of this host (-chardev pty)
+  libvirt:[URI/]DOMAIN  a machine of libvirt, of this host or any that a URI leads to, with virsh";
 
 const EXAMPLES: &str = "\
 Examples:
-  qga --socket /run/vm/qga.sock ping
-  export QGA_SOCKET=/run/vm/qga.sock
+  qga -t /run/vm/qga.sock ping
+  qga -t libvirt:web1 -t libvirt:web2 df
+  qga -t libvirt:qemu+ssh://root@host/system/db os
+  qga --all --json net
+  export QGA_TARGET=libvirt:web1
   qga info
-  qga call guest-network-get-interfaces
   qga call guest-file-open '{\"path\": \"/etc/hostname\"}'
-  qga --timeout 600 call guest-fstrim
+  qga --timeout 600 trim
   generate-arguments | qga call guest-file-write -
 
 Exit status:
@@ -20,79 +38,122 @@ Exit status:
     1  the command failed in the guest, or its answer made no sense
     2  wrong usage
   124  the command did not answer in time
-  125  no agent: no such socket, not allowed, nobody listens, nothing or something else answers
+  125  no agent: no such channel, not allowed, in use, nobody there, silence, or no agent
   126  the command is switched off in the agent, or not allowed while the guest is frozen
-  127  the agent does not know the command";
+  127  the agent does not know the command
+Of several targets: that of those that failed, if it is the same for all of them, and otherwise 1.";
 
-/// Talks to the QEMU guest agent of a virtual machine
-///
-/// Works with every agent that speaks the QEMU guest agent protocol. The socket is the one QEMU puts behind the port
-/// org.qemu.guest_agent.0 (-chardev socket,path=...), or the one of an agent started with -m unix-listen.
-#[derive(Debug, Parser)]
-#[command(name = "qga", version, after_long_help = EXAMPLES, after_help = "'qga --help' has examples and exit codes.")]
-#[command(max_term_width = 100)]
-pub(crate) struct Cli {
-    /// The agent's unix socket on this host
-    #[arg(short, long, value_name = "PATH", env = "QGA_SOCKET", global = true)]
-    pub(crate) socket: Option<PathBuf>,
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The agent to talk to; may be given several times
+    #[arg(short, long = "target", value_name = "TARGET", env = "QGA_TARGET", global = true)]
+    targets: Vec<Target>,
 
-    /// Seconds a command may take, the handshake included
+    /// Talk to all running machines of libvirt
+    #[arg(long, global = true)]
+    all: bool,
+
+    /// The libvirt to ask for --all and for targets without a URI, if not the one that virsh prefers
+    #[arg(long, value_name = "URI", global = true)]
+    connect: Option<String>,
+
+    /// How many targets are asked at the same time
+    #[arg(short, long, value_name = "N", default_value = "8", value_parser = jobs, global = true)]
+    pub(crate) jobs: usize,
+
+    /// Seconds a command may take, the handshake included [default: 30, for trim 600]
     ///
     /// An agent that does not answer the handshake within 5 seconds counts as absent, however long the time.
-    #[arg(long, value_name = "SECS", default_value = "30", value_parser = seconds, global = true)]
-    pub(crate) timeout: Duration,
+    #[arg(long, value_name = "SECS", value_parser = seconds, global = true)]
+    timeout: Option<Duration>,
 
     /// Print results and errors as JSON, one object a line
+    ///
+    /// With several targets each line has "target" and either "result" or "error", in the order in which they come.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-
-    #[command(subcommand)]
-    pub(crate) verb: Verb,
 }
 
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Ask whether an agent is there, and how long it takes to answer
-    Ping,
-    /// Show the agent's version and commands
-    Info,
-    /// Run any command of the agent by its name and print what it returns, as JSON
-    Call(Call),
+impl Options {
+    /// The time a command has, if it needs no more than others.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    }
+
+    /// The time a command has that may take long.
+    pub(crate) fn timeout_or(&self, default: Duration) -> Duration {
+        self.timeout.unwrap_or(default)
+    }
+
+    /// Whether the output has to tell targets apart.
+    pub(crate) fn is_many(&self) -> bool {
+        self.all || self.targets.len() > 1
+    }
+
+    /// All targets, in the order in which they were named.
+    pub(crate) fn targets(&self) -> Result<Vec<Target>, Failure> {
+        let uri = self.connect.as_deref();
+        if self.all {
+            let running = Libvirt::running(uri, self.timeout())?;
+            return Ok(running.iter().map(|domain| Target::domain(uri, domain)).collect());
+        }
+        if self.targets.is_empty() {
+            let how = "which agent? Name it with -t TARGET or in QGA_TARGET, such as /run/vm/qga.sock or libvirt:NAME";
+            return Err(Failure::Usage(how.into()));
+        }
+        Ok(self.targets.iter().map(|target| target.clone().with_uri(uri)).collect())
+    }
+
+    /// The one target of a command that makes no sense for several.
+    #[expect(dead_code, reason = "for commands that hold a conversation with one guest")]
+    pub(crate) fn target(&self) -> Result<Target, Failure> {
+        let targets = self.targets()?;
+        match <[Target; 1]>::try_from(targets) {
+            Ok([target]) => Ok(target),
+            Err(_) => Err(Failure::Usage("this needs exactly one target".into())),
+        }
+    }
 }
 
-/// Arguments of `qga call`.
-#[derive(Debug, Args)]
-pub(crate) struct Call {
-    /// Name of the command, such as guest-get-osinfo
-    pub(crate) name: String,
-
-    /// Its arguments, a JSON object; '-' reads them from standard input
-    #[arg(value_name = "JSON")]
-    pub(crate) arguments: Option<String>,
-
-    /// Print the result on one line
-    #[arg(short, long)]
-    pub(crate) compact: bool,
+/// The whole command line.
+pub(crate) fn command() -> Command {
+    let command = Options::augment_args(Command::new("qga"));
+    command
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .long_about(LONG_ABOUT)
+        .after_help("'qga --help' has targets, examples and exit codes.")
+        .after_long_help(EXAMPLES)
+        .max_term_width(100)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(COMMANDS.iter().map(|entry| entry.command()))
 }
 
 /// Reads a number of seconds, with decimals if wanted.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
-    if seconds <= 0.0 {
+    if seconds.is_nan() || seconds <= 0.0 {
         return Err("must be more than zero".into());
     }
     Duration::try_from_secs_f64(seconds).map_err(|_| "too long".into())
 }
 
+fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err("not a number from 1 to 1024".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -100,6 +161,13 @@ mod tests {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         for bad in ["0", "-1", "x", "", "nan", "inf", "1e300"] {
             assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        for command in command().get_subcommands() {
+            assert!(command.get_about().is_some_and(|about| !about.to_string().is_empty()), "{}", command.get_name());
         }
     }
 }

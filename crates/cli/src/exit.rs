@@ -13,11 +13,16 @@ pub(crate) enum Failure {
     Usage(String),
     /// The agent, or the way to it, failed.
     Agent(Error),
+    /// Something on this host is in the way.
+    Host(String),
     /// The result could not be printed.
     Output(io::Error),
 }
 
 impl Failure {
+    /// The exit code for what has none of its own.
+    pub(crate) const GENERAL: u8 = 1;
+
     /// The exit code, as `--help` lists them.
     pub(crate) fn code(&self) -> u8 {
         match self {
@@ -25,6 +30,13 @@ impl Failure {
             Failure::Agent(error) => match error {
                 Error::Timeout { .. } | Error::NotTaken(_) => 124,
                 Error::Open { .. }
+                | Error::Held(_)
+                | Error::NoVirsh
+                | Error::NoDomain(_)
+                | Error::NotRunning(_)
+                | Error::Libvirt(_)
+                | Error::NoPort(_)
+                | Error::PortClosed(_)
                 | Error::Broken(_)
                 | Error::Closed
                 | Error::Monitor(_)
@@ -32,9 +44,9 @@ impl Failure {
                 | Error::Silent(_) => 125,
                 Error::Blocked { .. } => 126,
                 Error::NotFound { .. } => 127,
-                _ => 1,
+                _ => Failure::GENERAL,
             },
-            Failure::Output(_) => 1,
+            Failure::Host(_) | Failure::Output(_) => Failure::GENERAL,
         }
     }
 
@@ -43,7 +55,7 @@ impl Failure {
         match self {
             Failure::Agent(error) => error.hint(),
             Failure::Usage(_) => Some("'qga --help' has examples."),
-            Failure::Output(_) => None,
+            Failure::Host(_) | Failure::Output(_) => None,
         }
     }
 
@@ -52,6 +64,7 @@ impl Failure {
         let (layer, class) = match self {
             Failure::Usage(_) => ("caller", None),
             Failure::Agent(error) => (error.layer().name(), error.class()),
+            Failure::Host(_) => ("host", None),
             Failure::Output(_) => ("output", None),
         };
         json!({"error": {
@@ -69,7 +82,7 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(what) => f.write_str(what),
+            Failure::Usage(what) | Failure::Host(what) => f.write_str(what),
             Failure::Agent(error) => error.fmt(f),
             Failure::Output(error) => write!(f, "cannot write to standard output: {}", error.kind()),
         }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 fn qga(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qga"));
-    command.args(args).env_remove("QGA_SOCKET").stdin(Stdio::null());
+    command.args(args).env_remove("QGA_TARGET").stdin(Stdio::null());
     command
 }
 
@@ -52,7 +52,7 @@ fn serve(mut stream: &UnixStream, answers: &[&str]) {
 }
 
 fn run(socket: &Path, args: &[&str]) -> Output {
-    qga(&[&["--socket", socket.to_str().unwrap()], args].concat()).output().unwrap()
+    qga(&[&["--target", socket.to_str().unwrap()], args].concat()).output().unwrap()
 }
 
 #[test]
@@ -64,19 +64,19 @@ fn ping_says_that_the_agent_is_there() {
 }
 
 #[test]
-fn the_socket_may_come_from_the_environment() {
+fn the_target_may_come_from_the_environment() {
     let (_dir, socket) = fake(&["{\"return\": {}}", "{\"return\": {}}"]);
-    let output = qga(&["ping", "--json"]).env("QGA_SOCKET", &socket).output().unwrap();
+    let output = qga(&["ping", "--json"]).env("QGA_TARGET", &socket).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let result: Value = serde_json::from_str(stdout(&output)).unwrap();
     assert_eq!(result["alive"], true);
 }
 
 #[test]
-fn without_a_socket_it_is_a_matter_of_usage() {
+fn without_a_target_it_is_a_matter_of_usage() {
     let output = qga(&["ping"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("--socket"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("-t TARGET"), "{}", stderr(&output));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_result_is_printed_readable_or_on_one_line_and_never_reaches_the_terminal_ra
 #[test]
 fn arguments_come_from_standard_input_with_a_dash() {
     let (_dir, socket) = fake(&["{\"return\": 1000}"]);
-    let mut child = qga(&["--socket", socket.to_str().unwrap(), "call", "guest-file-open", "-"])
+    let mut child = qga(&["--target", socket.to_str().unwrap(), "call", "guest-file-open", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

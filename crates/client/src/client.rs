@@ -1,17 +1,22 @@
 //! Commands, typed and raw, over any transport.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use qga_proto::Command;
+use qga_proto::types::fsfreeze::FsfreezeStatus;
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::deadline::Deadline;
-use crate::error::{Blocker, Error};
-use crate::stream::Unix;
-use crate::transport::{Answer, Transport};
+use crate::error::{Blocker, Channel, Error};
+use crate::libvirt::Libvirt;
+use crate::reply::AgentError;
+use crate::stream::{Serial, Unix, Vsock};
+use crate::transport::{Answer, Chunks, Next, Transport};
 use crate::wire::Wire;
 
 /// Time a command has unless the caller says otherwise.
@@ -19,6 +24,9 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time to wait for the complaint of a command that is silent when it succeeds.
 pub const SILENCE: Duration = Duration::from_secs(5);
+
+/// The vsock port that `qga` asks when none is named. There is no official one.
+pub const VSOCK_PORT: u32 = 1024;
 
 /// The commands that send nothing when they succeed, for raw calls.
 const SILENT: [&str; 4] =
@@ -50,12 +58,46 @@ impl Client {
     /// Whether an agent is there shows with the first command.
     ///
     /// # Errors
-    /// [`Error::Open`] when there is no such socket, nobody listens, it is not allowed, or its queue stays full.
+    /// [`Error::Open`] when there is no such socket, nobody listens, it is not allowed, or its queue stays full;
+    /// [`Error::Held`] when libvirt has it.
     pub fn unix(path: impl AsRef<Path>, timeout: Duration) -> Result<Self, Error> {
         let path = path.as_ref();
-        let stream = Unix::connect(path, Deadline::after(timeout))
-            .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let stream = Unix::connect(path, Deadline::after(timeout)).map_err(|source| match source.kind() {
+            ErrorKind::ResourceBusy => Error::Held(Channel::Unix(path.to_owned())),
+            _ => Error::Open { channel: Channel::Unix(path.to_owned()), source },
+        })?;
         Ok(Client::over(Wire::new(stream)).with_timeout(timeout))
+    }
+
+    /// Connects to an agent that listens on a vsock port, [`VSOCK_PORT`] usually, of the guest with this context
+    /// identifier (`-m vsock-listen -p 4294967295:PORT`).
+    ///
+    /// # Errors
+    /// [`Error::Open`] when there is no such guest or nobody listens.
+    pub fn vsock(cid: u32, port: u32, timeout: Duration) -> Result<Self, Error> {
+        let stream = Vsock::connect(cid, port)
+            .map_err(|source| Error::Open { channel: Channel::Vsock { cid, port }, source })?;
+        Ok(Client::over(Wire::new(stream)).with_timeout(timeout))
+    }
+
+    /// Opens a serial line, or a pty, with an agent at its other end.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when there is no such line, it is not allowed, it is no serial line, or another program has it.
+    pub fn serial(path: impl AsRef<Path>, timeout: Duration) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let stream = Serial::open(path, Deadline::after(timeout))
+            .map_err(|source| Error::Open { channel: Channel::Serial(path.to_owned()), source })?;
+        Ok(Client::over(Wire::new(stream)).with_timeout(timeout))
+    }
+
+    /// Asks the agent of a machine through libvirt: that of this host that `virsh` prefers, or the one at `uri`.
+    ///
+    /// # Errors
+    /// [`Error::NoVirsh`] when `virsh` is not installed; [`Error::Arguments`] for a name that no machine can have. All
+    /// else shows with the first command.
+    pub fn libvirt(uri: Option<&str>, domain: &str, timeout: Duration) -> Result<Self, Error> {
+        Ok(Client::over(Libvirt::new(uri, domain)?).with_timeout(timeout))
     }
 
     /// Uses any transport, with [`DEFAULT_TIMEOUT`].
@@ -74,6 +116,16 @@ impl Client {
         self.timeout = timeout;
     }
 
+    /// The time each command has.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// How many bytes of a file should go into one request on this channel.
+    pub fn chunks(&self) -> Chunks {
+        self.transport.chunks()
+    }
+
     /// Runs a command.
     ///
     /// A command without a success response counts as done when no complaint came within [`SILENCE`], or when the
@@ -83,8 +135,15 @@ impl Client {
     /// Any [`Error`]; [`Error::layer`] tells how far the request came. After every one of them the next call may be
     /// made: it first finds its place in the conversation again.
     pub fn call<C: Command>(&mut self, args: C::Args<'_>) -> Result<C::Ret, Error> {
-        let value = self.run(C::NAME, Some(args), C::SUCCESS_RESPONSE)?;
-        serde_json::from_value(value).map_err(|error| Error::Malformed(format!("{}: {error}", C::NAME)))
+        self.run(C::NAME, &encode(C::NAME, Some(args))?, C::SUCCESS_RESPONSE)
+    }
+
+    /// Runs a command and gives its result as it came, with whatever the type of the result has no member for.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_value<C: Command>(&mut self, args: C::Args<'_>) -> Result<Value, Error> {
+        self.run(C::NAME, &encode(C::NAME, Some(args))?, C::SUCCESS_RESPONSE)
     }
 
     /// Runs a command by its name, with arguments as they go over the wire; null for none.
@@ -93,32 +152,69 @@ impl Client {
     /// As [`call`](Self::call).
     pub fn call_raw(&mut self, name: &str, args: Value) -> Result<Value, Error> {
         let args = if args.is_null() { None } else { Some(args) };
-        self.run(name, args, answers_on_success(name))
+        self.run(name, &encode(name, args)?, answers_on_success(name))
     }
 
-    fn run(&mut self, name: &str, arguments: Option<impl Serialize>, answers: bool) -> Result<Value, Error> {
+    /// Sends a request that is ready to be sent.
+    pub(crate) fn run<T: DeserializeOwned>(&mut self, name: &str, request: &[u8], answers: bool) -> Result<T, Error> {
         let limit = if answers { self.timeout } else { self.timeout.min(SILENCE) };
-        let request = encode(name, arguments)?;
-        match self.transport.exchange(&request, Deadline::after(limit))? {
-            Answer::Reply(reply) => match take_return(reply) {
-                Ok(value) => Ok(value),
-                Err(error) => Err(self.explain(name, &error)),
+        match self.transport.exchange(request, Deadline::after(limit))? {
+            Answer::Reply(reply) => match reply.read() {
+                Ok(Ok(result)) => Ok(result),
+                Ok(Err(error)) => Err(self.explain(name, error)),
+                Err(error) => {
+                    self.transport.lose_step();
+                    Err(match error {
+                        Error::Malformed(what) => Error::Malformed(format!("{name}: {what}")),
+                        other => other,
+                    })
+                }
             },
-            Answer::Closed | Answer::Nothing if !answers => Ok(Value::Object(Map::new())),
+            Answer::Closed | Answer::Nothing if !answers => {
+                serde_json::from_value(Value::Object(Map::new())).map_err(|error| Error::Malformed(error.to_string()))
+            }
             Answer::Closed => Err(Error::Closed),
             Answer::Nothing => Err(Error::Timeout { command: name.to_owned(), after: limit }),
         }
     }
 
+    /// Runs one command many times, with requests that are ready to be sent.
+    pub(crate) fn series<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+        next: &mut Next<'_>,
+        mut take: impl FnMut(T) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let limit = self.timeout;
+        let mut refusal = None;
+        let ended = self.transport.series(limit, next, &mut |answer| {
+            let reply = match answer {
+                Answer::Reply(reply) => reply,
+                Answer::Closed => return Err(Error::Closed),
+                Answer::Nothing => return Err(Error::Timeout { command: name.to_owned(), after: limit }),
+            };
+            match reply.read()? {
+                Ok(result) => take(result),
+                Err(error) => {
+                    refusal = Some(error);
+                    // Only ends the series.
+                    Err(Error::Malformed(String::new()))
+                }
+            }
+        });
+        match refusal {
+            Some(error) => Err(self.explain(name, error)),
+            None => ended,
+        }
+    }
+
     /// Turns the agent's error into ours.
-    fn explain(&mut self, name: &str, error: &Value) -> Error {
-        let text = |member| error.get(member).and_then(Value::as_str).unwrap_or_default();
-        let (class, desc) = (text("class"), text("desc"));
+    fn explain(&mut self, name: &str, AgentError { class, desc }: AgentError) -> Error {
         let command = name.to_owned();
         if class != "CommandNotFound" && class != "CommandDisabled" {
-            return Error::Failed { command, class: class.to_owned(), desc: desc.to_owned() };
+            return Error::Failed { command, class, desc };
         }
-        if !desc.contains("has been disabled") {
+        if class == "CommandNotFound" && !desc.contains("has been disabled") {
             return Error::NotFound { command };
         }
         // Only some releases say why; the one question that is allowed while frozen tells.
@@ -133,7 +229,7 @@ impl Client {
         };
         let limit = self.timeout.min(crate::HANDSHAKE_TIMEOUT);
         match self.transport.exchange(&request, Deadline::after(limit)) {
-            Ok(Answer::Reply(reply)) => reply.get("return").and_then(Value::as_str) == Some("frozen"),
+            Ok(Answer::Reply(reply)) => matches!(reply.read(), Ok(Ok(FsfreezeStatus::Frozen))),
             _ => false,
         }
     }
@@ -145,15 +241,4 @@ fn encode(name: &str, arguments: Option<impl Serialize>) -> Result<Vec<u8>, Erro
         .map_err(|error| Error::Arguments(error.to_string()))?;
     bytes.push(b'\n');
     Ok(bytes)
-}
-
-/// The result in a reply, or the error in it.
-fn take_return(reply: Value) -> Result<Value, Value> {
-    let Value::Object(mut members) = reply else {
-        return Err(Value::Null);
-    };
-    match (members.remove("error"), members.remove("return")) {
-        (Some(error), _) => Err(error),
-        (None, result) => Ok(result.unwrap_or_default()),
-    }
 }

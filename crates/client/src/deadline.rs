@@ -37,6 +37,11 @@ impl Deadline {
         Deadline::after(self.left().min(limit))
     }
 
+    /// A deadline that ends so much later than this one.
+    pub(crate) fn extended(&self, by: Duration) -> Self {
+        Deadline::after(self.left().saturating_add(by))
+    }
+
     /// What is left, as `poll` wants it. A year stands for every longer time.
     pub(crate) fn timespec(&self) -> Timespec {
         let left = self.left().min(Duration::from_secs(365 * 86_400));

@@ -1,21 +1,79 @@
-//! Reads one reply, with limits: a guest is not trusted.
+//! One reply, read with limits: a guest is not trusted.
 
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Deserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
 
-/// Reads one line as a reply: an object with `return` or `error`.
+/// One line that an agent sent, within the limits of size and count, and not yet read.
 ///
-/// At most `items` values are taken, and the 128 levels of nesting that the JSON reader allows: a line of brackets
-/// would otherwise cost a host a hundred times its own length in memory.
-pub(crate) fn parse(line: &[u8], items: usize) -> Result<Value, Error> {
-    if values_in(line) > items {
-        return Err(Error::TooBig(items));
+/// It stays text until it is known what it should be: a large result then goes straight to where it belongs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply(Vec<u8>);
+
+/// The error that an agent answered a command with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentError {
+    /// The class, for programs.
+    pub class: String,
+    /// The text, for people.
+    pub desc: String,
+}
+
+/// A reply whose result is a `T`.
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct Envelope<T> {
+    #[serde(rename = "return", default = "none", deserialize_with = "some")]
+    result: Option<T>,
+    #[serde(default, deserialize_with = "some")]
+    error: Option<Value>,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+/// A null that is there is something else than nothing.
+fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl Reply {
+    /// Takes a line of at most `items` values; a line of brackets would otherwise cost a host a hundred times its own
+    /// length in memory.
+    ///
+    /// # Errors
+    /// [`Error::TooBig`].
+    pub fn new(line: Vec<u8>, items: usize) -> Result<Self, Error> {
+        if values_in(&line) > items { Err(Error::TooBig(items)) } else { Ok(Reply(line)) }
     }
-    let value: Value = serde_json::from_slice(line).map_err(|error| Error::Malformed(error.to_string()))?;
-    match &value {
-        Value::Object(members) if members.contains_key("return") || members.contains_key("error") => Ok(value),
-        _ => Err(Error::Malformed("neither a result nor an error".into())),
+
+    /// Reads it: the result, or the error the agent answered with. At most the 128 levels of nesting that the JSON
+    /// reader allows are followed.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] when it is no reply, or its result no `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Result<T, AgentError>, Error> {
+        let envelope: Envelope<T> =
+            serde_json::from_slice(&self.0).map_err(|error| Error::Malformed(error.to_string()))?;
+        match (envelope.error, envelope.result) {
+            // An error that is not what an error should be is still one.
+            (Some(error), _) => Ok(Err(serde_json::from_value(error).unwrap_or_default())),
+            (None, Some(result)) => Ok(Ok(result)),
+            (None, None) => Err(Error::Malformed("neither a result nor an error".into())),
+        }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It may hold what a file of the guest holds.
+        f.debug_struct("Reply").field("bytes", &self.0.len()).finish_non_exhaustive()
     }
 }
 
@@ -25,17 +83,23 @@ fn values_in(text: &[u8]) -> usize {
     if text.len() <= 1 << 16 {
         return 0;
     }
-    let (mut values, mut in_string, mut escaped) = (1, false, false);
-    for &byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b',' | b'[' | b'{' if !in_string => values += 1,
-            _ => {}
-        }
+    let mut values = 1;
+    let mut rest = text;
+    loop {
+        // Up to a string, whose inside does not count.
+        let (outside, behind) = rest.split_at(memchr::memchr(b'"', rest).unwrap_or(rest.len()));
+        values += outside.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        let Some(mut inside) = behind.get(1..) else {
+            return values;
+        };
+        rest = loop {
+            match memchr::memchr2(b'"', b'\\', inside) {
+                Some(at) if inside[at] == b'"' => break &inside[at + 1..],
+                Some(at) => inside = inside.get(at + 2..).unwrap_or_default(),
+                None => return values,
+            }
+        };
     }
-    values
 }
 
 #[cfg(test)]
@@ -44,10 +108,18 @@ mod tests {
 
     const ITEMS: usize = 1000;
 
+    fn parse(line: &[u8], items: usize) -> Result<Result<Value, AgentError>, Error> {
+        Reply::new(line.to_vec(), items)?.read()
+    }
+
     #[test]
     fn a_result_and_an_error_are_replies() {
-        assert!(parse(br#"{"return": {}}"#, ITEMS).is_ok());
-        assert!(parse(br#"{"id": 1, "error": {"class": "GenericError", "desc": "x"}}"#, ITEMS).is_ok());
+        assert_eq!(parse(br#"{"return": {}}"#, ITEMS).unwrap().unwrap(), serde_json::json!({}));
+        assert_eq!(parse(br#"{"return": null}"#, ITEMS).unwrap().unwrap(), Value::Null);
+        let error =
+            parse(br#"{"id": 1, "error": {"class": "GenericError", "desc": "x"}}"#, ITEMS).unwrap().unwrap_err();
+        assert_eq!(error, AgentError { class: "GenericError".into(), desc: "x".into() });
+        assert_eq!(parse(br#"{"error": 7}"#, ITEMS).unwrap(), Err(AgentError::default()));
     }
 
     #[test]

@@ -1,27 +1,33 @@
 //! What carries a request to an agent and its reply back.
 
 use std::fmt;
-
-use serde_json::Value;
+use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::reply::Reply;
 
 /// What one request led to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// A reply, as the agent sent it: an object with `return` or `error`.
-    Reply(Value),
+    Reply(Reply),
     /// The other end closed the channel after it had got the request: what a machine that goes down does.
     Closed,
     /// Nothing came until the deadline. The transport is responsible for never handing out that reply later.
     Nothing,
 }
 
+/// Makes the next request of a series; none ends it.
+pub type Next<'a> = dyn FnMut() -> Result<Option<Vec<u8>>, Error> + 'a;
+
+/// Takes the next answer of a series.
+pub type Take<'a> = dyn FnMut(Answer) -> Result<(), Error> + 'a;
+
 /// Carries one request at a time to an agent.
 ///
 /// Implemented by [`Wire`](crate::Wire) for everything that carries bytes. An engine that carries whole messages,
-/// such as libvirt, implements it directly.
+/// such as [`Libvirt`](crate::Libvirt), implements it directly.
 pub trait Transport: fmt::Debug + Send {
     /// Sends one request, a JSON object and a line end, and waits for what answers it.
     ///
@@ -29,4 +35,36 @@ pub trait Transport: fmt::Debug + Send {
     /// Everything that kept the request from being sent, or a reply that is none. A command that failed is no error
     /// here but an [`Answer::Reply`].
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error>;
+
+    /// Carries a series of requests, each of which has so much time, and hands the answers out in order.
+    ///
+    /// `next` makes the requests, until there is none. A transport that can sends the next one before the answer to the
+    /// last one is there, so that the agent need not wait for the host: `next` may be called once more than `take` could
+    /// wish. Everything that is no [`Answer::Reply`] must end the series with an error of `take`.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange), and what `next` and `take` say.
+    fn series(&mut self, each: Duration, next: &mut Next<'_>, take: &mut Take<'_>) -> Result<(), Error> {
+        while let Some(request) = next()? {
+            take(self.exchange(&request, Deadline::after(each))?)?;
+        }
+        Ok(())
+    }
+
+    /// Is told that the last reply was none: what comes next cannot be trusted to be the answer to the next question.
+    fn lose_step(&mut self) {}
+
+    /// How many bytes of a file should go into one request.
+    fn chunks(&self) -> Chunks {
+        Chunks { read: 1 << 20, write: 1 << 20 }
+    }
+}
+
+/// How many bytes of a file a channel carries well in one piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunks {
+    /// In one `guest-file-read`.
+    pub read: usize,
+    /// In one `guest-file-write`.
+    pub write: usize,
 }

@@ -13,9 +13,10 @@ use serde_json::Value;
 use crate::deadline::Deadline;
 use crate::error::{Error, Monitor};
 use crate::printable::printable;
-use crate::reply;
+use crate::random;
+use crate::reply::Reply;
 use crate::stream::Stream;
-use crate::transport::{Answer, Transport};
+use crate::transport::{Answer, Chunks, Next, Take, Transport};
 
 /// Bytes a reply may have: 128 MiB. The largest regular one, a `guest-file-read` of 48 MiB, has 64 MiB.
 pub const REPLY_MAX: usize = 128 << 20;
@@ -29,6 +30,13 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a line that are kept while the two ends are not in step; the answers looked for are far shorter.
 const LINE_KEPT: usize = 4096;
 
+/// Bytes taken from the stream at a time.
+const BUFFER: usize = 256 << 10;
+
+/// Requests of a series that may be without an answer at the same time. A second one keeps both ends busy. More would not
+/// help, and it may be more than the channel takes before the agent reads on.
+const AHEAD: usize = 2;
+
 /// The byte that no JSON text contains.
 const SENTINEL: u8 = 0xFF;
 
@@ -38,6 +46,8 @@ pub struct Wire<S> {
     stream: S,
     /// Received and not yet used.
     input: Vec<u8>,
+    /// What the stream writes into.
+    buffer: Box<[u8]>,
     handshake: Duration,
     /// Whether the next line that arrives answers the next question.
     in_step: bool,
@@ -46,7 +56,7 @@ pub struct Wire<S> {
 impl<S: Stream> Wire<S> {
     /// Takes a stream; nothing is sent before the first question.
     pub fn new(stream: S) -> Self {
-        Wire { stream, input: Vec::new(), handshake: HANDSHAKE_TIMEOUT, in_step: false }
+        Wire { stream, input: Vec::new(), buffer: vec![0; BUFFER].into(), handshake: HANDSHAKE_TIMEOUT, in_step: false }
     }
 
     /// Gives an agent so much time for the first question instead of [`HANDSHAKE_TIMEOUT`].
@@ -58,20 +68,20 @@ impl<S: Stream> Wire<S> {
     /// Brings the two ends into step.
     fn synchronize(&mut self, deadline: Deadline) -> Result<(), Error> {
         self.input.clear();
-        let id = random_id()?;
+        let id = random::bits()?;
         let mut search = Search::new(id);
         self.send(&search.question(), deadline)?;
         let mut buffer = [0; 4096];
         loop {
             // Checked here too: with input that never ends, the stream itself has no reason to give up.
             if deadline.is_over() {
-                return Err(search.ended(Error::Silent(deadline.limit())));
+                return Err(search.ended(self.silent(deadline)));
             }
             let received = match self.stream.receive(&mut buffer, deadline) {
                 Ok(0) => return Err(search.ended(Error::Closed)),
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Err(search.ended(Error::Silent(deadline.limit())));
+                    return Err(search.ended(self.silent(deadline)));
                 }
                 Err(error) => return Err(search.ended(broken(error))),
             };
@@ -89,6 +99,11 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    /// Why nothing was heard.
+    fn silent(&self, deadline: Deadline) -> Error {
+        self.stream.held().map_or(Error::Silent(deadline.limit()), Error::Held)
+    }
+
     /// Whether something arrived that nobody asked for.
     fn has_stray_input(&mut self) -> Result<bool, Error> {
         let mut buffer = [0; 4096];
@@ -100,6 +115,32 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    /// Makes sure that the two ends are in step, for a question that is sent now. Whatever goes wrong from here on, the
+    /// next one starts with a handshake.
+    fn take_step(&mut self, deadline: Deadline) -> Result<(), Error> {
+        if self.in_step && self.has_stray_input()? {
+            self.in_step = false;
+        }
+        if !self.in_step {
+            self.synchronize(deadline.at_most(self.handshake))?;
+        }
+        self.in_step = false;
+        self.input.clear();
+        Ok(())
+    }
+
+    fn receive_reply(&mut self, deadline: Deadline) -> Result<Answer, Error> {
+        let length = match self.receive_line(deadline) {
+            Ok(Some(length)) => length,
+            Ok(None) => return Ok(Answer::Nothing),
+            Err(Error::Closed) => return Ok(Answer::Closed),
+            Err(error) => return Err(error),
+        };
+        let behind = self.input.split_off(length);
+        // Its memory goes with the reply: a large one is rare.
+        Reply::new(std::mem::replace(&mut self.input, behind), REPLY_ITEMS_MAX).map(Answer::Reply)
+    }
+
     fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
         self.stream.send(bytes, deadline).map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Error::NotTaken(deadline.limit()),
@@ -109,10 +150,9 @@ impl<S: Stream> Wire<S> {
 
     /// Receives one line into `input` and returns its length with the line end; `None` when it did not come in time.
     fn receive_line(&mut self, deadline: Deadline) -> Result<Option<usize>, Error> {
-        let mut buffer = vec![0; 64 << 10];
         let mut searched = 0;
         loop {
-            if let Some(at) = self.input[searched..].iter().position(|&byte| byte == b'\n') {
+            if let Some(at) = memchr::memchr(b'\n', &self.input[searched..]) {
                 return Ok(Some(searched + at + 1));
             }
             searched = self.input.len();
@@ -122,9 +162,9 @@ impl<S: Stream> Wire<S> {
             if deadline.is_over() {
                 return Ok(None);
             }
-            match self.stream.receive(&mut buffer, deadline) {
+            match self.stream.receive(&mut self.buffer, deadline) {
                 Ok(0) => return Err(Error::Closed),
-                Ok(received) => self.input.extend_from_slice(&buffer[..received]),
+                Ok(received) => self.input.extend_from_slice(&self.buffer[..received]),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
                 Err(error) => return Err(broken(error)),
             }
@@ -134,28 +174,45 @@ impl<S: Stream> Wire<S> {
 
 impl<S: Stream> Transport for Wire<S> {
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error> {
-        if self.in_step && self.has_stray_input()? {
-            self.in_step = false;
-        }
-        if !self.in_step {
-            self.synchronize(deadline.at_most(self.handshake))?;
-        }
-        // Whatever goes wrong from here on, the next question starts with a handshake.
-        self.in_step = false;
-        self.input.clear();
+        self.take_step(deadline)?;
         self.send(request, deadline)?;
-        let length = match self.receive_line(deadline) {
-            Ok(Some(length)) => length,
-            Ok(None) => return Ok(Answer::Nothing),
-            Err(Error::Closed) => return Ok(Answer::Closed),
-            Err(error) => return Err(error),
-        };
-        let reply = reply::parse(&self.input[..length], REPLY_ITEMS_MAX)?;
-        self.input.drain(..length);
-        // A large reply is rare; its memory is not kept for the small ones.
-        self.input.shrink_to(64 << 10);
-        self.in_step = true;
-        Ok(Answer::Reply(reply))
+        let answer = self.receive_reply(deadline)?;
+        self.in_step = matches!(answer, Answer::Reply(_));
+        Ok(answer)
+    }
+
+    fn series(&mut self, each: Duration, next: &mut Next<'_>, take: &mut Take<'_>) -> Result<(), Error> {
+        let mut unanswered = 0;
+        let mut is_complete = false;
+        loop {
+            while !is_complete && unanswered < AHEAD {
+                let Some(request) = next()? else {
+                    is_complete = true;
+                    break;
+                };
+                let deadline = Deadline::after(each);
+                if unanswered == 0 {
+                    self.take_step(deadline)?;
+                }
+                self.send(&request, deadline)?;
+                unanswered += 1;
+            }
+            if unanswered == 0 {
+                return Ok(());
+            }
+            let answer = self.receive_reply(Deadline::after(each))?;
+            unanswered -= 1;
+            self.in_step = unanswered == 0 && matches!(answer, Answer::Reply(_));
+            take(answer)?;
+        }
+    }
+
+    fn lose_step(&mut self) {
+        self.in_step = false;
+    }
+
+    fn chunks(&self) -> Chunks {
+        self.stream.chunks()
     }
 }
 
@@ -165,15 +222,6 @@ fn broken(error: io::Error) -> Error {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::Closed,
         _ => Error::Broken(error),
     }
-}
-
-/// 53 random bits: a number that every JSON reader keeps exactly, and that no earlier question had.
-fn random_id() -> Result<u64, Error> {
-    let mut bytes = [0; 8];
-    // So few bytes come whole or not at all.
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| Error::Broken(error.into()))?;
-    Ok(u64::from_ne_bytes(bytes) >> 11)
 }
 
 /// What a byte led to in the search for the answer to the handshake.

@@ -181,6 +181,12 @@ impl Framer {
         self.begin();
     }
 
+    /// The beginning of a message, as far as it has come; empty between two, and where nothing more is expected of
+    /// the message, because it is broken or because there is input that was not looked at.
+    pub fn unfinished(&self) -> &[u8] {
+        if self.mode == Mode::Normal && self.input.window().is_empty() { self.input.text(0) } else { &[] }
+    }
+
     /// Bytes held: input that has not been looked at, and the beginning of a message.
     pub fn pending(&self) -> usize {
         self.input.len()

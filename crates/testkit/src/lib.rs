@@ -1,6 +1,7 @@
 //! What the tests share: a running agent, a fake host that talks to it, and waiting with a limit.
 
 pub mod agent;
+pub mod fake;
 pub mod fuse;
 pub mod host;
 pub mod numbers;

@@ -4,8 +4,11 @@
 //! command is left behind and what waited before it is dropped. A plain `guest-sync`, or a `guest-sync-delimited` that
 //! has no 0xFF before it, waits a grace for the command that runs, so that pipelined replies stay in order, and then
 //! does the same.
+//!
+//! A synchronisation that ended up inside a message that its host never completed is found there: see [`stalled`].
 
 pub mod output;
+mod stalled;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +60,8 @@ pub struct Session {
     framer: Framer,
     /// A 0xFF was read and nothing after it yet.
     resync: bool,
+    /// A message that has begun may have swallowed a synchronisation: its length, and since when nothing came.
+    stalled: Option<(usize, Instant)>,
     queue: VecDeque<Waiting>,
     queued: usize,
     running: Option<Running>,
@@ -106,6 +111,7 @@ impl Session {
             grace: SYNC_GRACE,
             framer: Framer::new(Limits::default()),
             resync: false,
+            stalled: None,
             queue: VecDeque::new(),
             queued: 0,
             running: None,
@@ -147,6 +153,12 @@ impl Session {
 
     /// When [`Session::expire`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
+        let stalled = self.stalled.map(|(_, since)| since + self.grace);
+        [self.sync_deadline(), stalled].into_iter().flatten().min()
+    }
+
+    /// When a synchronisation has waited long enough for what runs.
+    fn sync_deadline(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
         let sync = self.queue.iter().find(|waiting| waiting.kind.is_sync())?;
         Some(sync.arrived.max(running.since) + self.grace)
@@ -165,6 +177,14 @@ impl Session {
             self.pump(env, now);
         }
         self.pump(env, now);
+        self.look_for_a_swallowed_sync(now);
+    }
+
+    fn look_for_a_swallowed_sync(&mut self, now: Instant) {
+        let unfinished = self.framer.unfinished();
+        if self.stalled.is_none_or(|(length, _)| length != unfinished.len()) {
+            self.stalled = stalled::is_possible(unfinished).then_some((unfinished.len(), now));
+        }
     }
 
     fn receive(&mut self, env: &mut Environment<'_>, document: Document, after_0xff: bool, now: Instant) {
@@ -270,7 +290,16 @@ impl Session {
 
     /// To be called at [`Session::deadline`]: the grace of a synchronisation without 0xFF is over.
     pub fn expire(&mut self, env: &mut Environment<'_>, now: Instant) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.stalled.is_some_and(|(_, since)| now >= since + self.grace) {
+            self.stalled = None;
+            if let Some(tail) = stalled::find(self.framer.unfinished()) {
+                log::info!("half a request is dropped: its host has begun anew in the middle of it");
+                self.framer.reset();
+                self.framer.push(&tail);
+                self.advance(env, now);
+            }
+        }
+        if self.sync_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         self.leave_behind(env);

@@ -1,3 +1,4 @@
+mod stalled;
 mod streams;
 
 use std::time::{Duration, Instant};

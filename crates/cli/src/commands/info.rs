@@ -2,45 +2,48 @@
 
 use std::fmt::Write;
 
+use clap::Args;
 use qga_client::printable;
 use qga_proto::command::Empty;
 use qga_proto::types::core::{GuestAgentInfo, GuestInfo};
-use serde_json::Value;
 
-use super::{Outcome, connect};
-use crate::cli::Cli;
+use super::PerTarget;
 use crate::exit::Failure;
-use crate::json;
+use crate::output::Output;
+use crate::session::Session;
+use crate::table::Table;
 
-/// Shows version and commands; as JSON, exactly what the agent said.
-pub(crate) fn run(cli: &Cli) -> Result<Outcome, Failure> {
-    let mut agent = connect(cli)?;
-    if cli.json {
-        return Ok(Outcome::line(json::compact(&agent.call_raw("guest-info", Value::Null)?)));
+/// Show the agent's version and commands
+#[derive(Debug, Args)]
+pub(crate) struct Info {}
+
+impl PerTarget for Info {
+    const NAME: &'static str = "info";
+
+    fn run(&self, session: &mut Session<'_>) -> Result<Output, Failure> {
+        session.show::<GuestInfo>(Empty {}, text)
     }
-    Ok(Outcome { text: table(agent.call::<GuestInfo>(Empty {})?), note: None })
 }
 
-/// The table for people, commands in order of their names.
-fn table(mut info: GuestAgentInfo) -> String {
+/// The commands in order of their names.
+fn text(mut info: GuestAgentInfo) -> String {
     info.supported_commands.sort_by(|a, b| a.name.cmp(&b.name));
-    let names: Vec<String> = info.supported_commands.iter().map(|command| printable(&command.name)).collect();
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or_default().max("command".len());
     let off = info.supported_commands.iter().filter(|command| !command.enabled).count();
+    let mut table = Table::new(&["COMMAND", "ENABLED", "ANSWERS"]);
+    let count = info.supported_commands.len();
+    for command in info.supported_commands {
+        let answers = if command.success_response { "always" } else { "on failure" };
+        table.row([command.name.into(), command.enabled.into(), answers.into()]);
+    }
 
     // Writing to a string cannot fail.
     let mut out = String::new();
     let _ = writeln!(out, "version   {}", printable(&info.version));
     let _ = match off {
-        0 => writeln!(out, "commands  {}", names.len()),
-        off => writeln!(out, "commands  {}, {off} of them switched off", names.len()),
+        0 => writeln!(out, "commands  {count}"),
+        off => writeln!(out, "commands  {count}, {off} of them switched off"),
     };
-    let _ = writeln!(out, "\n{:width$}  enabled  answers", "command");
-    for (command, name) in info.supported_commands.iter().zip(&names) {
-        let enabled = if command.enabled { "yes" } else { "no" };
-        let answers = if command.success_response { "always" } else { "on failure" };
-        let _ = writeln!(out, "{name:width$}  {enabled:7}  {answers}");
-    }
+    let _ = write!(out, "\n{table}");
     out
 }
 
@@ -67,11 +70,11 @@ mod tests {
 version   11.1.3\\x1b[31m
 commands  3, 1 of them switched off
 
-command         enabled  answers
+COMMAND         ENABLED  ANSWERS
 guest-ping      yes      always
 guest-shutdown  no       on failure
 guest-sync      yes      always
 ";
-        assert_eq!(table(info), expected);
+        assert_eq!(text(info), expected);
     }
 }

@@ -1,13 +1,22 @@
 //! Channels that carry bytes.
 
+mod occupancy;
+mod poll;
+mod serial;
+mod socket;
 mod unix;
+mod vsock;
 
 use std::fmt;
 use std::io;
 
+pub use serial::Serial;
 pub use unix::Unix;
+pub use vsock::Vsock;
 
 use crate::deadline::Deadline;
+use crate::error::Channel;
+use crate::transport::Chunks;
 
 /// A two-way byte stream whose every operation has a deadline.
 pub trait Stream: fmt::Debug + Send {
@@ -24,4 +33,14 @@ pub trait Stream: fmt::Debug + Send {
     /// # Errors
     /// [`TimedOut`](io::ErrorKind::TimedOut) when nothing came; otherwise what the system says.
     fn receive(&mut self, buffer: &mut [u8], deadline: Deadline) -> io::Result<usize>;
+
+    /// The channel, when another program has it and this one only waits for its turn, as far as that can be told.
+    fn held(&self) -> Option<Channel> {
+        None
+    }
+
+    /// How many bytes of a file should go into one request.
+    fn chunks(&self) -> Chunks {
+        Chunks { read: 1 << 20, write: 1 << 20 }
+    }
 }

@@ -2,18 +2,17 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::Stream;
+use super::occupancy::Occupancy;
+use super::{Stream, socket};
 use crate::deadline::Deadline;
+use crate::error::{Channel, is_libvirts};
 
 /// How long to wait before a full queue of connections is tried again: the kernel has no event for it.
 const QUEUE_RETRY: Duration = Duration::from_millis(20);
@@ -22,37 +21,30 @@ const QUEUE_RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Unix {
     socket: OwnedFd,
+    path: PathBuf,
 }
 
 impl Unix {
     /// Connects to the socket at `path`.
     ///
+    /// QEMU serves one client at a time and lets others wait. The socket of a machine of libvirt's that libvirt has
+    /// open is left alone: whoever waits there gets the agent when libvirt is restarted, and libvirt loses it.
+    ///
     /// # Errors
-    /// What the system says; [`TimedOut`](io::ErrorKind::TimedOut) when the listener's queue stays full.
+    /// What the system says; [`TimedOut`](io::ErrorKind::TimedOut) when the listener's queue stays full;
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) when libvirt has it.
     pub fn connect(path: &Path, deadline: Deadline) -> io::Result<Self> {
+        if is_libvirts(path) && Occupancy::of(path).served > 0 {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         let address = SocketAddrUnix::new(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         loop {
             match connect(&socket, &address) {
-                Ok(()) => return Ok(Unix { socket }),
+                Ok(()) => return Ok(Unix { socket, path: path.to_owned() }),
                 Err(Errno::AGAIN) if deadline.is_over() => return Err(io::ErrorKind::TimedOut.into()),
                 Err(Errno::AGAIN) => sleep(QUEUE_RETRY.min(deadline.left())),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Waits until the socket is ready for `what`, or broken.
-    fn wait(&self, what: PollFlags, deadline: Deadline) -> io::Result<()> {
-        loop {
-            if deadline.is_over() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            match poll(&mut [PollFd::new(&self.socket, what)], Some(&deadline.timespec())) {
-                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-                Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -61,26 +53,16 @@ impl Unix {
 }
 
 impl Stream for Unix {
-    fn send(&mut self, mut bytes: &[u8], deadline: Deadline) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => bytes = &bytes[sent..],
-                Err(Errno::AGAIN) => self.wait(PollFlags::OUT, deadline)?,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+    fn send(&mut self, bytes: &[u8], deadline: Deadline) -> io::Result<()> {
+        socket::send_all(&self.socket, bytes, deadline)
     }
 
     fn receive(&mut self, buffer: &mut [u8], deadline: Deadline) -> io::Result<usize> {
-        loop {
-            match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((received, _)) => return Ok(received),
-                Err(Errno::AGAIN) => self.wait(PollFlags::IN, deadline)?,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        socket::receive(&self.socket, buffer, deadline)
+    }
+
+    fn held(&self) -> Option<Channel> {
+        let occupancy = Occupancy::of(&self.path);
+        (occupancy.served > 0 && occupancy.waiting > 0).then(|| Channel::Unix(self.path.clone()))
     }
 }

@@ -61,6 +61,7 @@ pub struct GuestAgentInfo {
     /// The release of QEMU whose agent this one is compatible with: three numbers and two dots.
     pub version: String,
     /// Every command there is, also those that are switched off.
+    #[serde(default)]
     pub supported_commands: Vec<GuestAgentCommandInfo>,
 }
 
@@ -73,5 +74,11 @@ pub struct GuestAgentCommandInfo {
     /// Its name.
     pub name: String,
     /// Whether it answers when it succeeds.
+    #[serde(default = "answers")]
     pub success_response: bool,
+}
+
+/// Agents before QEMU 1.7 do not tell.
+fn answers() -> bool {
+    true
 }

@@ -90,6 +90,7 @@ pub struct FstrimArgs {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FstrimRet {
     /// One entry a file system, the one mounted last first.
+    #[serde(default)]
     pub paths: Vec<FstrimPath>,
 }
 

@@ -84,6 +84,9 @@ pub enum GuestMemoryBlockResponseType {
     OperationNotSupported,
     /// The kernel refused.
     OperationFailed,
+    /// Another one, of an agent that knows more.
+    #[serde(other)]
+    Other,
 }
 
 /// What `guest-get-memory-block-info` returns.

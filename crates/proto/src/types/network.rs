@@ -52,6 +52,9 @@ pub enum GuestIpAddressType {
     Ipv4,
     /// IPv6.
     Ipv6,
+    /// Another one, of an agent that knows more.
+    #[serde(other)]
+    Other,
 }
 
 /// Counters of an interface.

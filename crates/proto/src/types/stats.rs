@@ -127,6 +127,9 @@ pub struct GuestCpuStats {
 pub enum GuestCpuStatsType {
     /// Linux.
     Linux,
+    /// Another one, of an agent that knows more.
+    #[serde(other)]
+    Other,
 }
 
 /// What `guest-get-load` returns.

@@ -31,6 +31,7 @@ pub struct GuestFilesystemInfo {
     /// Where it is mounted; may be given to `guest-fsfreeze-freeze-list`, which passes over what cannot be frozen.
     pub mountpoint: String,
     /// The disks it lies on; none where it lies on no disk, or on one that has no address.
+    #[serde(default)]
     pub disk: Vec<GuestDiskAddress>,
     /// What is in use, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,6 +85,7 @@ pub struct GuestDiskAddress {
     /// Number of the unit at its target.
     pub unit: i64,
     /// The controller.
+    #[serde(default)]
     pub pci_controller: GuestPciAddress,
     /// Device node; that of the partition where a file system lies on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,8 +114,6 @@ pub enum GuestDiskBusType {
     Uml,
     Sata,
     Sd,
-    #[default]
-    Unknown,
     Ieee1394,
     Ssa,
     Fibre,
@@ -124,6 +124,9 @@ pub enum GuestDiskBusType {
     Virtual,
     FileBackedVirtual,
     Nvme,
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// A function of a PCI device. All four numbers are there, -1 where there is none.
@@ -196,4 +199,7 @@ pub struct GuestDiskSmart {
 pub enum GuestDiskSmartType {
     /// Log page 2 of NVMe.
     Nvme,
+    /// Another one, of an agent that knows more.
+    #[serde(other)]
+    Other,
 }

@@ -92,8 +92,12 @@ impl Prepared<'_> {
 
     /// Carries it out and returns the reply: a whole line, or nothing where success is silent.
     pub fn run(self, state: &State, reply_limit: Option<usize>) -> Vec<u8> {
+        self.run_into(Vec::new(), state, reply_limit)
+    }
+
+    /// The same, with an empty buffer for the reply.
+    pub fn run_into(self, mut reply: Vec<u8>, state: &State, reply_limit: Option<usize>) -> Vec<u8> {
         let Prepared { id, call } = self;
-        let mut reply = Vec::new();
         let (entry, arguments) = match call {
             Ok(call) => call,
             Err(error) => {

@@ -36,6 +36,10 @@ const QUEUE_HIGH: usize = 32 << 20;
 /// Messages above this size are read by the worker and not on the loop: none of the instant commands is that long.
 const ON_LOOP_MAX: usize = 64 << 10;
 
+/// How long the memory of large messages is kept for the next one. A file is copied in many of them, one at once after
+/// the other.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// What a waiting request weighs besides its bytes.
 const QUEUE_OVERHEAD: usize = 64;
 
@@ -62,6 +66,8 @@ pub struct Session {
     running: Option<Running>,
     worker: Option<Worker>,
     output: Output,
+    /// Until when memory is kept that nothing is in.
+    lingers: Option<Instant>,
     /// The host has left; what it asked for is carried out, and what it would have been told is dropped.
     gone: bool,
 }
@@ -111,6 +117,7 @@ impl Session {
             running: None,
             worker: None,
             output: Output::default(),
+            lingers: None,
             gone: false,
         }
     }
@@ -147,6 +154,10 @@ impl Session {
 
     /// When [`Session::expire`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
+        [self.end_of_grace(), self.lingers].into_iter().flatten().min()
+    }
+
+    fn end_of_grace(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
         let sync = self.queue.iter().find(|waiting| waiting.kind.is_sync())?;
         Some(sync.arrived.max(running.since) + self.grace)
@@ -165,6 +176,9 @@ impl Session {
             self.pump(env, now);
         }
         self.pump(env, now);
+        if self.lingers.is_none() && (self.framer.has_spare() || self.output.has_spare()) {
+            self.lingers = Some(now + LINGER);
+        }
     }
 
     fn receive(&mut self, env: &mut Environment<'_>, document: Document, after_0xff: bool, now: Instant) {
@@ -223,6 +237,7 @@ impl Session {
             is_urgent = prepared.kind() == Kind::Thaw && env.state.freeze.is_frozen();
         }
         let document = Arc::new(document);
+        let room = self.output.take_spare();
         let need = if lane == Lane::Thaw { Need::Spare } else { Need::Common };
         let command = Arc::new(OnceLock::new());
         let job = Box::new({
@@ -232,12 +247,13 @@ impl Session {
                 let prepared = dispatch::prepare(document.as_bytes());
                 let _ = command.set(prepared.name());
                 let undo = prepared.undo();
-                let reply = prepared.run(&state, limit);
+                let reply = prepared.run_into(room, &state, limit);
                 let undo = undo.and_then(|undo| {
                     let value = dispatch::value(&reply)?;
                     Some(Box::new(move || undo(&state, &value)) as Undo)
                 });
-                Answer { reply, undo }
+                // (The loop has let go of it as soon as it had started this.)
+                Answer { reply, undo, request: Arc::into_inner(document) }
             }
         });
         match env.executor.start(self.id, &mut self.worker, need, job) {
@@ -262,15 +278,25 @@ impl Session {
             if self.gone {
                 executor::undo(done.answer);
             } else {
+                if let Some(request) = done.answer.request {
+                    self.framer.reuse(request);
+                }
+                self.lingers = None;
                 self.reply(done.answer.reply);
             }
             self.advance(env, now);
         }
     }
 
-    /// To be called at [`Session::deadline`]: the grace of a synchronisation without 0xFF is over.
+    /// To be called at [`Session::deadline`]: the grace of a synchronisation without 0xFF is over, or nothing large has
+    /// come for a while.
     pub fn expire(&mut self, env: &mut Environment<'_>, now: Instant) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.lingers.is_some_and(|until| until <= now) {
+            self.lingers = None;
+            self.framer.release();
+            self.output.release();
+        }
+        if self.end_of_grace().is_none_or(|deadline| now < deadline) {
             return;
         }
         self.leave_behind(env);

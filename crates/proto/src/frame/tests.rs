@@ -211,7 +211,39 @@ fn the_largest_string_is_taken_and_one_byte_more_is_refused_without_keeping_it()
     let found = feed(&mut framer, 80 << 20);
     assert!(matches!(&found[..], [Frame::Broken(_)]), "{found:?}");
     assert_eq!(framer.pending(), 0);
+    // It is there for the next one until somebody says that there is none.
+    assert!(framer.has_spare());
+    framer.release();
     assert!(framer.input.buf.capacity() <= KEEP, "{}", framer.input.buf.capacity());
+}
+
+#[test]
+fn the_memory_of_a_large_message_serves_the_next_but_never_while_something_is_held() {
+    let large = format!("[\"{}\"]", "x".repeat(KEEP + 1));
+    let mut framer = Framer::new(Limits::default());
+    let mut message = |framer: &mut Framer| {
+        framer.push(large.as_bytes());
+        match framer.next() {
+            Some(Frame::Document(document)) => {
+                assert!(document.as_bytes() == large.as_bytes());
+                document
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = message(&mut framer);
+    let address = first.bytes.as_ptr();
+    framer.reuse(first);
+    assert!(framer.has_spare());
+    framer.push(b"[1]");
+    assert!(matches!(framer.next(), Some(Frame::Document(document)) if document.as_bytes() == b"[1]"));
+    let second = message(&mut framer);
+    assert_eq!(second.bytes.as_ptr(), address);
+    framer.push(b"[2");
+    framer.reuse(second);
+    assert!(!framer.has_spare());
+    framer.push(b"]");
+    assert!(matches!(framer.next(), Some(Frame::Document(document)) if document.as_bytes() == b"[2]"));
 }
 
 #[test]

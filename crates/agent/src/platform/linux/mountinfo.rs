@@ -96,8 +96,8 @@ impl FileSystem {
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     mounts: Vec<Mount>,
-    /// What is mounted where on which mount.
-    children: HashMap<(Option<u64>, PathBuf), usize>,
+    /// What is mounted on which mount, and where. (In two steps, so that a look-up copies no path.)
+    children: HashMap<Option<u64>, HashMap<Vec<u8>, usize>>,
 }
 
 impl Table {
@@ -119,7 +119,11 @@ impl Table {
         for mount in &mut mounts {
             mount.parent = mount.parent.filter(|parent| *parent != mount.id && known.contains(parent));
         }
-        let children = mounts.iter().enumerate().map(|(i, m)| ((m.parent, m.point.clone()), i)).collect();
+        let mut children: HashMap<_, HashMap<_, _>> = HashMap::new();
+        for (i, mount) in mounts.iter().enumerate() {
+            let point = mount.point.as_os_str().as_bytes().to_vec();
+            children.entry(mount.parent).or_default().insert(point, i);
+        }
         Table { mounts, children }
     }
 
@@ -132,10 +136,14 @@ impl Table {
     pub fn lookup(&self, path: &Path) -> Option<&Mount> {
         let mut at: Option<&Mount> = None;
         let mut steps = 0;
-        let mut prefix = PathBuf::new();
+        let mut prefix = Vec::with_capacity(path.as_os_str().len());
         for part in path.components() {
-            prefix.push(part);
-            while let Some(i) = self.children.get(&(at.map(|mount| mount.id), prefix.clone())) {
+            if !prefix.ends_with(b"/") && !prefix.is_empty() {
+                prefix.push(b'/');
+            }
+            prefix.extend_from_slice(part.as_os_str().as_bytes());
+            let below = |at: Option<&Mount>| self.children.get(&at.map(|mount| mount.id))?.get(&prefix);
+            while let Some(i) = below(at) {
                 at = self.mounts.get(*i);
                 steps += 1;
                 // A table of the kernel's is a tree; one that is not must not hold us.

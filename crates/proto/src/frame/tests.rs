@@ -221,7 +221,7 @@ fn the_largest_string_is_taken_and_one_byte_more_is_refused_without_keeping_it()
 fn the_memory_of_a_large_message_serves_the_next_but_never_while_something_is_held() {
     let large = format!("[\"{}\"]", "x".repeat(KEEP + 1));
     let mut framer = Framer::new(Limits::default());
-    let mut message = |framer: &mut Framer| {
+    let message = |framer: &mut Framer| {
         framer.push(large.as_bytes());
         match framer.next() {
             Some(Frame::Document(document)) => {

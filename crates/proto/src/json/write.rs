@@ -381,10 +381,14 @@ impl Members<'_> {
         value.serialize(&mut Writer { out: self.out })
     }
 
-    fn member<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) -> Result<(), WriteError> {
+    /// `key` is the name of a member in our own types: nothing in it is ever escaped.
+    fn member<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), WriteError> {
+        debug_assert_eq!(plain_run(key.as_bytes()), key.len());
         self.separate();
-        write_str(self.out, key);
-        self.out.extend_from_slice(b": ");
+        self.out.reserve(key.len() + 4);
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\": ");
         value.serialize(&mut Writer { out: self.out })
     }
 

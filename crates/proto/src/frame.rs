@@ -110,6 +110,8 @@ pub struct Framer {
     tokens: usize,
     size: usize,
     blank: usize,
+    /// All strings of the message so far are printable ASCII without an escape.
+    plain: bool,
 }
 
 impl fmt::Debug for Framer {
@@ -132,6 +134,7 @@ impl Framer {
             tokens: 0,
             size: 0,
             blank: 0,
+            plain: true,
         }
     }
 
@@ -209,6 +212,7 @@ impl Framer {
         self.grammar.clear();
         self.input.drop_seen();
         (self.token, self.tokens, self.size, self.blank) = (0, 0, 0, 0);
+        self.plain = true;
     }
 
     /// Looks at the byte `b` and perhaps more.
@@ -306,7 +310,9 @@ impl Framer {
     }
 
     fn string(&mut self, quote: u8) -> Option<Frame> {
-        self.input.advance(lexis::plain_run(self.input.window(), quote).0);
+        let (run, ascii) = lexis::plain_run(self.input.window(), quote);
+        self.input.advance(run);
+        self.plain &= ascii;
         let error = self.check_size();
         if error.is_some() {
             return error;
@@ -318,6 +324,7 @@ impl Framer {
             }
             b'\\' => {
                 self.input.advance(1);
+                self.plain = false;
                 self.lex = Lex::String { quote, escaped: true };
                 None
             }
@@ -382,7 +389,8 @@ impl Framer {
         match done {
             Ok(false) => None,
             Ok(true) => {
-                let document = self.input.take_document();
+                let mut document = self.input.take_document();
+                document.plain = self.plain;
                 self.begin();
                 Some(Frame::Document(document))
             }

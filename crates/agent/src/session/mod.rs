@@ -184,7 +184,7 @@ impl Session {
     fn receive(&mut self, env: &mut Environment<'_>, document: Document, after_0xff: bool, now: Instant) {
         let mut kind = Kind::Other;
         if document.as_bytes().len() <= ON_LOOP_MAX {
-            let prepared = dispatch::prepare(document.as_bytes());
+            let prepared = dispatch::prepare(&document);
             kind = prepared.kind();
             if kind == Kind::SyncDelimited && after_0xff {
                 self.leave_behind(env);
@@ -228,7 +228,7 @@ impl Session {
     fn begin(&mut self, env: &mut Environment<'_>, document: Document, now: Instant) {
         let (mut lane, mut is_urgent) = (Lane::Worker, false);
         if document.as_bytes().len() <= ON_LOOP_MAX {
-            let prepared = dispatch::prepare(document.as_bytes());
+            let prepared = dispatch::prepare(&document);
             lane = prepared.lane();
             if lane == Lane::Instant {
                 self.reply(prepared.run(env.state, self.reply_limit));
@@ -244,7 +244,7 @@ impl Session {
             let (state, limit) = (Arc::clone(env.state), self.reply_limit);
             let (document, command) = (Arc::clone(&document), Arc::clone(&command));
             move || {
-                let prepared = dispatch::prepare(document.as_bytes());
+                let prepared = dispatch::prepare(&document);
                 let _ = command.set(prepared.name());
                 let undo = prepared.undo();
                 let reply = prepared.run_into(room, &state, limit);
@@ -259,7 +259,7 @@ impl Session {
         match env.executor.start(self.id, &mut self.worker, need, job) {
             Ok(ticket) => self.running = Some(Running { ticket, command, since: now }),
             Err(error) => {
-                let prepared = dispatch::prepare(document.as_bytes());
+                let prepared = dispatch::prepare(&document);
                 let reply = match is_urgent && !env.executor.is_closed() {
                     // Processes pile up on a frozen file system, and there may be no more threads to be had. The loop has
                     // nothing to do that would be as important.

@@ -14,9 +14,16 @@ pub struct Document {
     pub(super) bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Whether all its strings are printable ASCII without an escape, as the framer has seen.
+    pub(super) plain: bool,
 }
 
 impl Document {
+    /// Whether no string in it needs to be looked at: printable ASCII, and no escape.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// The message, from its first byte to its last.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
@@ -167,11 +174,11 @@ impl Input {
         if self.seen() < TAKE_OVER.max(behind) {
             let bytes = self.text(0).to_vec();
             self.drop_seen();
-            return Document { end: bytes.len(), bytes, start: 0 };
+            return Document { end: bytes.len(), bytes, start: 0, plain: false };
         }
         let tail = self.window().to_vec();
         let bytes = mem::replace(&mut self.buf, tail);
-        let document = Document { bytes, start: self.start, end: self.pos };
+        let document = Document { bytes, start: self.start, end: self.pos, plain: false };
         (self.start, self.pos, self.end, self.used) = (0, 0, behind, behind);
         document
     }

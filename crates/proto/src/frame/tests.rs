@@ -385,3 +385,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_document_is_read_the_same_whether_or_not_the_framer_has_looked_at_its_strings() {
+    let long = "a".repeat(100);
+    let plain = [
+        r#"{"execute":"guest-sync","arguments":{"id":1}}"#.to_owned(),
+        format!(r#"["", "{long}", '{long}"', "it's", 'a"b']"#),
+        r#""""#.to_owned(),
+        "[]".to_owned(),
+    ];
+    let not_plain = [
+        r#"["a\nb"]"#.to_owned(),
+        format!(r#"["{long}\"{long}"]"#),
+        format!(r#"['{long}\'']"#),
+        format!("[\"{long}ä\", \"b\"]"),
+        format!("{{\"{long}ä\": 1}}"),
+    ];
+    let mut framer = Framer::new(Limits::default());
+    for (text, is_plain) in plain.iter().map(|text| (text, true)).chain(not_plain.iter().map(|text| (text, false))) {
+        // One behind the other, each in pieces as well: nothing is taken over from the message before.
+        for piece in [1, 7, 1000] {
+            let mut documents = Vec::new();
+            for part in text.as_bytes().chunks(piece) {
+                framer.push(part);
+                while let Some(frame) = framer.next() {
+                    match frame {
+                        Frame::Document(document) => documents.push(document),
+                        other => panic!("{other:?} in {text}"),
+                    }
+                }
+            }
+            let [document] = documents.as_slice() else { panic!("{documents:?}") };
+            assert_eq!(document.is_plain(), is_plain, "{text}");
+            assert_eq!(crate::json::read_document(document), crate::json::read(text.as_bytes()), "{text}");
+        }
+    }
+}

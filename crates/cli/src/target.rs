@@ -43,6 +43,17 @@ impl Target {
         &self.name
     }
 
+    /// The way to it, which no option changes any more: what another `qga` may be given after `-t`.
+    pub(crate) fn spelled(&self) -> String {
+        match &self.way {
+            Way::Unix(path) => format!("unix:{}", path.display()),
+            Way::Vsock { cid, port } => format!("vsock:{cid}:{port}"),
+            Way::Serial(path) => format!("serial:{}", path.display()),
+            Way::Libvirt { uri: None, domain } => format!("libvirt:{domain}"),
+            Way::Libvirt { uri: Some(uri), domain } => format!("libvirt:{uri}/{domain}"),
+        }
+    }
+
     /// Connects; the time also holds for each command afterwards.
     pub(crate) fn connect(&self, timeout: Duration) -> Result<Client, Error> {
         match &self.way {
@@ -134,6 +145,15 @@ mod tests {
         assert_eq!(way(&format!("libvirt:{socket}/vm1")), libvirt(Some(socket), "vm1"));
         let with_uri = "libvirt:vm1".parse::<Target>().unwrap().with_uri(Some("qemu:///session"));
         assert_eq!(with_uri.way, libvirt(Some("qemu:///session"), "vm1"));
+    }
+
+    #[test]
+    fn a_target_is_spelled_so_that_it_is_read_as_the_same() {
+        for text in ["/run/x", "unix:a:b", "serial:/dev/pts/1", "vsock:3", "libvirt:vm1", "libvirt:qemu:///system/my vm"]
+        {
+            let target = text.parse::<Target>().unwrap().with_uri(Some("qemu:///session"));
+            assert_eq!(way(&target.spelled()), target.way, "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod completion;
 mod cpus;
 mod df;
 mod disks;
+mod freeze;
 mod info;
 mod keys;
 mod load;
@@ -20,6 +21,7 @@ mod reboot;
 mod routes;
 mod shutdown;
 mod suspend;
+mod thaw;
 mod time;
 mod trim;
 mod users;
@@ -49,6 +51,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<users::Users>(),
     Entry::each::<time::Time>(),
     Entry::each::<trim::Trim>(),
+    Entry::whole::<freeze::Freeze>(),
+    Entry::each::<thaw::Thaw>(),
     Entry::each::<shutdown::Shutdown>(),
     Entry::each::<reboot::Reboot>(),
     Entry::each::<suspend::Suspend>(),

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_target_is_spelled_so_that_it_is_read_as_the_same() {
-        for text in ["/run/x", "unix:a:b", "serial:/dev/pts/1", "vsock:3", "libvirt:vm1", "libvirt:qemu:///system/my vm"]
+        for text in
+            ["/run/x", "unix:a:b", "serial:/dev/pts/1", "vsock:3", "libvirt:vm1", "libvirt:qemu:///system/my vm"]
         {
             let target = text.parse::<Target>().unwrap().with_uri(Some("qemu:///session"));
             assert_eq!(way(&target.spelled()), target.way, "{text}");

@@ -9,6 +9,7 @@ mod df;
 mod disks;
 mod freeze;
 mod info;
+mod ip;
 mod keys;
 mod load;
 mod man;
@@ -25,6 +26,7 @@ mod thaw;
 mod time;
 mod trim;
 mod users;
+mod wait;
 
 use std::fmt;
 
@@ -39,7 +41,9 @@ use crate::session::Session;
 /// All commands, in the order in which the help shows them.
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<ping::Ping>(),
+    Entry::each::<wait::Wait>(),
     Entry::each::<info::Info>(),
+    Entry::each::<ip::Ip>(),
     Entry::each::<os::Os>(),
     Entry::each::<df::Df>(),
     Entry::each::<disks::Disks>(),

@@ -132,8 +132,17 @@ impl Whole for Freeze {
                 scope.spawn(move || guest.hold(&wait, |event| drop(tell.send((number, event)))));
             }
             drop(tell);
-            Course { options, targets: &targets, events, orders, signals, watchdog: &watchdog, report: &mut report, since: None }
-                .run(self, timeout)
+            Course {
+                options,
+                targets: &targets,
+                events,
+                orders,
+                signals,
+                watchdog: &watchdog,
+                report: &mut report,
+                since: None,
+            }
+            .run(self, timeout)
         });
         watchdog.end();
         report.print(options, code);

@@ -124,7 +124,8 @@ impl Report {
     /// The exit code for all that happened. What makes a snapshot worthless comes before what the command says.
     pub(super) fn code(&mut self, end: End, is_without_command: bool) -> u8 {
         self.end = Some(end);
-        let failed = |guest: &Guest| if let State::Failed(failure) = &guest.state { Some(failure.code()) } else { None };
+        let failed =
+            |guest: &Guest| if let State::Failed(failure) = &guest.state { Some(failure.code()) } else { None };
         let codes: Vec<u8> = self.guests.iter().filter_map(failed).collect();
         if codes.contains(&Failure::MAYBE_FROZEN) {
             return Failure::MAYBE_FROZEN;

@@ -151,7 +151,8 @@ impl Watched {
     /// Listens until the other end is gone, which the pipe says, or which is helped along when time is over.
     fn listen(&mut self, lines: &Receiver<String>, parent: u32) {
         loop {
-            let left = self.until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
+            let left =
+                self.until.map_or(Duration::from_secs(3600), |until| until.saturating_duration_since(Instant::now()));
             match lines.recv_timeout(left) {
                 Ok(line) => self.hear(&line),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -178,9 +179,7 @@ pub(super) fn watch(targets: &[Target]) -> u8 {
     // Whoever tells everything to end wants what is frozen to be thawed.
     let _signals = Signals::catch();
     let (tell, lines) = channel();
-    thread::spawn(move || {
-        io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
-    });
+    thread::spawn(move || io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
     let mut out = io::stdout().lock();
     if out.write_all(READY.as_bytes()).and_then(|()| out.flush()).is_err() {
         return Failure::GENERAL;
@@ -205,12 +204,16 @@ fn thaw(target: &Target) -> u8 {
     let name = printable(target.name());
     match thaw_for_certain(&mut None, || target.connect(TIMEOUT), Deadline::after(PATIENCE)) {
         Ok(thawed) => {
-            let count = if let Thawed::Now(count) = thawed { format!(" {count} file systems of") } else { String::new() };
+            let count =
+                if let Thawed::Now(count) = thawed { format!(" {count} file systems of") } else { String::new() };
             note(&format!("qga freeze ended before its time;{count} {name} thawed by its watchdog"));
             0
         }
         Err(error) => {
-            note(&format!("qga freeze ended before its time, and {name} may still be frozen: {}", printable(&error.to_string())));
+            note(&format!(
+                "qga freeze ended before its time, and {name} may still be frozen: {}",
+                printable(&error.to_string())
+            ));
             Failure::MAYBE_FROZEN
         }
     }

@@ -53,12 +53,18 @@ impl Failure {
     /// Time is over.
     pub(crate) const TIME: u8 = 124;
 
+    /// No agent is to be reached.
+    pub(crate) const ABSENT: u8 = 125;
+
+    /// The agent's lists do not allow it.
+    pub(crate) const FORBIDDEN: u8 = 126;
+
     /// The exit code, as `--help` lists them.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Agent(Error::Arguments(_)) => 2,
             Failure::Agent(error) => match error {
-                Error::Timeout { .. } | Error::NotTaken(_) => 124,
+                Error::Timeout { .. } | Error::NotTaken(_) => Failure::TIME,
                 Error::Open { .. }
                 | Error::Held(_)
                 | Error::NoVirsh
@@ -71,8 +77,8 @@ impl Failure {
                 | Error::Closed
                 | Error::Monitor(_)
                 | Error::Foreign(_)
-                | Error::Silent(_) => 125,
-                Error::Blocked { .. } => 126,
+                | Error::Silent(_) => Failure::ABSENT,
+                Error::Blocked { .. } => Failure::FORBIDDEN,
                 Error::NotFound { .. } => 127,
                 _ => Failure::GENERAL,
             },

@@ -17,11 +17,25 @@ pub(crate) struct Target {
 
 /// The way to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
+    /// A unix socket.
     Unix(PathBuf),
-    Vsock { cid: u32, port: u32 },
+    /// A port of a guest's vsock.
+    Vsock {
+        /// The guest's context identifier.
+        cid: u32,
+        /// The port.
+        port: u32,
+    },
+    /// A serial line or pty.
     Serial(PathBuf),
-    Libvirt { uri: Option<String>, domain: String },
+    /// A machine of libvirt's.
+    Libvirt {
+        /// Which libvirt, if that was said.
+        uri: Option<String>,
+        /// The machine's name.
+        domain: String,
+    },
 }
 
 impl Target {
@@ -36,6 +50,11 @@ impl Target {
             *uri = default.map(str::to_owned);
         }
         self
+    }
+
+    /// The way to it.
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// What it is called in the output.

@@ -7,6 +7,7 @@ mod completion;
 mod cpus;
 mod df;
 mod disks;
+mod doctor;
 mod freeze;
 mod info;
 mod ip;
@@ -42,6 +43,7 @@ use crate::session::Session;
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<ping::Ping>(),
     Entry::each::<wait::Wait>(),
+    Entry::each::<doctor::Doctor>(),
     Entry::each::<info::Info>(),
     Entry::each::<ip::Ip>(),
     Entry::each::<os::Os>(),

@@ -31,6 +31,8 @@ Examples:
   qga info
   qga call guest-file-open '{\"path\": \"/etc/hostname\"}'
   qga --timeout 600 trim
+  qga -t libvirt:web1 freeze --for 30s -- lvcreate -s -n snap -L 1G vg/web1
+  qga -t libvirt:web1 wait --for boot --timeout 5m
   generate-arguments | qga call guest-file-write -
 
 Exit status:
@@ -41,6 +43,7 @@ Exit status:
   125  no agent: no such channel, not allowed, in use, nobody there, silence, or no agent
   126  the command is switched off in the agent, or not allowed while the guest is frozen
   127  the agent does not know the command
+freeze, wait and doctor have some of their own: 'qga help freeze' and so on.
 Of several targets: that of those that failed, if it is the same for all of them, and otherwise 1.";
 
 /// What every command takes.

@@ -52,10 +52,10 @@ impl PerTarget for Doctor {
     fn run(&self, session: &mut Session<'_>) -> Result<Output, Failure> {
         let timeout = session.options.timeout_or(TIMEOUT);
         let mut diagnosis = Diagnosis::default();
-        if way::examine(session.target, timeout, &mut diagnosis) {
-            if let Some(mut agent) = connect(session, timeout, &mut diagnosis) {
-                examine(&mut agent, &mut diagnosis);
-            }
+        if way::examine(session.target, timeout, &mut diagnosis)
+            && let Some(mut agent) = connect(session, timeout, &mut diagnosis)
+        {
+            examine(&mut agent, &mut diagnosis);
         }
         let output = if session.is_json() { Output::json(diagnosis.to_json()) } else { Output::text(diagnosis.text()) };
         Ok(output.with_code(diagnosis.code()))

@@ -227,6 +227,7 @@ fn describe(frozen: u64, how: &Thawed, stood: Duration) -> String {
     }
 }
 
-fn file_systems(count: u64) -> String {
+/// So many file systems, in words.
+pub(super) fn file_systems(count: u64) -> String {
     if count == 1 { "1 file system".into() } else { format!("{count} file systems") }
 }

@@ -19,6 +19,7 @@ use qga_client::freeze::{Thawed, thaw_for_certain};
 use qga_client::{Deadline, printable};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, setsid};
 
+use super::report::file_systems;
 use super::signals::Signals;
 use crate::exit::Failure;
 use crate::target::Target;
@@ -159,10 +160,10 @@ impl Watched {
                 Err(RecvTimeoutError::Timeout) if self.until.is_none_or(|until| until > Instant::now()) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     note("qga freeze does not go on; ending it");
-                    if let Some(pid) = i32::try_from(parent).ok().and_then(Pid::from_raw) {
-                        if parent_id() == parent {
-                            let _ = kill_process(pid, Signal::KILL);
-                        }
+                    if let Some(pid) = i32::try_from(parent).ok().and_then(Pid::from_raw)
+                        && parent_id() == parent
+                    {
+                        let _ = kill_process(pid, Signal::KILL);
                     }
                     return;
                 }
@@ -204,9 +205,11 @@ fn thaw(target: &Target) -> u8 {
     let name = printable(target.name());
     match thaw_for_certain(&mut None, || target.connect(TIMEOUT), Deadline::after(PATIENCE)) {
         Ok(thawed) => {
-            let count =
-                if let Thawed::Now(count) = thawed { format!(" {count} file systems of") } else { String::new() };
-            note(&format!("qga freeze ended before its time;{count} {name} thawed by its watchdog"));
+            let what = match thawed {
+                Thawed::Now(count) => format!("{} of {name}", file_systems(count)),
+                _ => name,
+            };
+            note(&format!("qga freeze ended before its time; {what} thawed by its watchdog"));
             0
         }
         Err(error) => {

@@ -1,6 +1,8 @@
 //! `qga`: talks to the QEMU guest agents of virtual machines.
 #![forbid(unsafe_code)]
 
+mod address;
+mod boot;
 mod cli;
 mod commands;
 mod exit;

@@ -16,6 +16,8 @@ pub(crate) struct Output {
     body: Body,
     /// For standard error.
     note: Option<&'static str>,
+    /// The exit code: what is printed may tell of a failure.
+    code: u8,
 }
 
 #[derive(Debug)]
@@ -29,12 +31,18 @@ enum Body {
 impl Output {
     /// Lines, which must be harmless for a terminal already; the last line end may be missing.
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Output { body: Body::Text(text.into()), note: None }
+        Output { body: Body::Text(text.into()), note: None, code: 0 }
     }
 
     /// A value for programs.
     pub(crate) fn json(value: Value) -> Self {
-        Output { body: Body::Json(value), note: None }
+        Output { body: Body::Json(value), note: None, code: 0 }
+    }
+
+    /// With an exit code other than 0.
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
     }
 
     /// With a word for people on standard error.
@@ -75,7 +83,7 @@ impl Printer {
     pub(crate) fn finish(&self, target: &str, result: Result<Output, Failure>) -> u8 {
         let failure = match result {
             Ok(output) => match self.show(target, &output) {
-                Ok(()) => return 0,
+                Ok(()) => return output.code,
                 Err(failure) => failure,
             },
             Err(failure) => failure,

@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod information;
 mod processors;
+mod qga;
 mod restart;
 mod watching;
 
@@ -74,6 +75,8 @@ fn main() -> ExitCode {
         clock::domtime_sets_the_clock_and_the_hardware_clock,
         domfsfreeze_stops_writes_and_domfsthaw_lets_them_go_on,
         domfstrim_gives_blocks_back_on_the_host,
+        qga::two_domains_are_frozen_for_one_command_and_thawed_whatever_becomes_of_qga,
+        qga::the_doctor_tells_the_layers_of_libvirt_apart,
         a_stopped_agent_times_out_and_answers_again_later,
         libvirt_sees_the_agent_go_and_come,
         client::the_client_library_reaches_the_agent_through_virsh,

@@ -7,8 +7,11 @@ mod completion;
 mod cpus;
 mod df;
 mod disks;
+mod doctor;
 mod exporter;
+mod freeze;
 mod info;
+mod ip;
 mod keys;
 mod load;
 mod man;
@@ -21,10 +24,12 @@ mod reboot;
 mod routes;
 mod shutdown;
 mod suspend;
+mod thaw;
 mod time;
 mod top;
 mod trim;
 mod users;
+mod wait;
 
 use std::fmt;
 
@@ -39,7 +44,10 @@ use crate::session::Session;
 /// All commands, in the order in which the help shows them.
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<ping::Ping>(),
+    Entry::each::<wait::Wait>(),
+    Entry::each::<doctor::Doctor>(),
     Entry::each::<info::Info>(),
+    Entry::each::<ip::Ip>(),
     Entry::each::<os::Os>(),
     Entry::each::<df::Df>(),
     Entry::each::<disks::Disks>(),
@@ -51,6 +59,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<users::Users>(),
     Entry::each::<time::Time>(),
     Entry::each::<trim::Trim>(),
+    Entry::whole::<freeze::Freeze>(),
+    Entry::each::<thaw::Thaw>(),
     Entry::each::<shutdown::Shutdown>(),
     Entry::each::<reboot::Reboot>(),
     Entry::each::<suspend::Suspend>(),

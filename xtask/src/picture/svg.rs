@@ -40,7 +40,7 @@ pub(crate) fn draw(screen: &Screen, title: &str) -> String {
          height=\"{height}\" role=\"img\">\n<title>{}</title>\n\
          <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{BACKGROUND}\"/>\n\
          <g font-family=\"ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace\" font-size=\"14\" \
-         fill=\"{TEXT}\" style=\"white-space:pre\">\n",
+         fill=\"{TEXT}\" xml:space=\"preserve\" style=\"white-space:pre\">\n",
         escape(title)
     );
     for row in 0..rows {

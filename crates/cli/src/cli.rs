@@ -29,6 +29,7 @@ Examples:
   qga --all --json net
   export QGA_TARGET=libvirt:web1
   qga info
+  qga exec -- journalctl --follow
   qga call guest-file-open '{\"path\": \"/etc/hostname\"}'
   qga --timeout 600 trim
   generate-arguments | qga call guest-file-write -
@@ -41,6 +42,7 @@ Exit status:
   125  no agent: no such channel, not allowed, in use, nobody there, silence, or no agent
   126  the command is switched off in the agent, or not allowed while the guest is frozen
   127  the agent does not know the command
+Of exec and shell: that of the command, with 128 and the number of the signal for one that a signal ended.
 Of several targets: that of those that failed, if it is the same for all of them, and otherwise 1.";
 
 /// What every command takes.
@@ -62,7 +64,7 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "N", default_value = "8", value_parser = jobs, global = true)]
     pub(crate) jobs: usize,
 
-    /// Seconds a command may take, the handshake included [default: 30, for trim 600]
+    /// Seconds a command may take, the handshake included [default: 30, for trim 600, for exec and shell none]
     ///
     /// An agent that does not answer the handshake within 5 seconds counts as absent, however long the time.
     #[arg(long, value_name = "SECS", value_parser = seconds, global = true)]
@@ -91,6 +93,11 @@ impl Options {
         self.all || self.targets.len() > 1
     }
 
+    /// The time that the command line gives, for commands that may take for ever.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// All targets, in the order in which they were named.
     pub(crate) fn targets(&self) -> Result<Vec<Target>, Failure> {
         let uri = self.connect.as_deref();
@@ -106,7 +113,6 @@ impl Options {
     }
 
     /// The one target of a command that makes no sense for several.
-    #[expect(dead_code, reason = "for commands that hold a conversation with one guest")]
     pub(crate) fn target(&self) -> Result<Target, Failure> {
         let targets = self.targets()?;
         match <[Target; 1]>::try_from(targets) {
@@ -132,7 +138,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// Reads a number of seconds, with decimals if wanted.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
     if seconds.is_nan() || seconds <= 0.0 {
         return Err("must be more than zero".into());

@@ -16,6 +16,7 @@ pub(crate) struct Output {
     body: Body,
     /// For standard error.
     note: Option<&'static str>,
+    code: u8,
 }
 
 #[derive(Debug)]
@@ -29,12 +30,18 @@ enum Body {
 impl Output {
     /// Lines, which must be harmless for a terminal already; the last line end may be missing.
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Output { body: Body::Text(text.into()), note: None }
+        Output { body: Body::Text(text.into()), note: None, code: 0 }
     }
 
     /// A value for programs.
     pub(crate) fn json(value: Value) -> Self {
-        Output { body: Body::Json(value), note: None }
+        Output { body: Body::Json(value), note: None, code: 0 }
+    }
+
+    /// With an exit code of its own, such as that of a program in the guest.
+    pub(crate) fn with_code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
     }
 
     /// With a word for people on standard error.
@@ -66,6 +73,11 @@ impl Printer {
         self.is_json
     }
 
+    /// Whether the output has to tell targets apart.
+    pub(crate) fn is_many(&self) -> bool {
+        self.is_many
+    }
+
     /// Whether nobody reads what is printed any more, as when it goes to `head`.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
@@ -75,7 +87,7 @@ impl Printer {
     pub(crate) fn finish(&self, target: &str, result: Result<Output, Failure>) -> u8 {
         let failure = match result {
             Ok(output) => match self.show(target, &output) {
-                Ok(()) => return 0,
+                Ok(()) => return output.code,
                 Err(failure) => failure,
             },
             Err(failure) => failure,
@@ -132,9 +144,14 @@ impl Printer {
             lines.push_str(line);
             lines.push('\n');
         }
+        self.pass(lines.as_bytes())
+    }
+
+    /// Prints bytes as they are. A reader that has gone away is no failure.
+    pub(crate) fn pass(&self, bytes: &[u8]) -> Result<(), Failure> {
         let _turn = self.turn.lock();
         let mut out = io::stdout().lock();
-        match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(bytes).and_then(|()| out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.is_closed.store(true, Ordering::Relaxed);
                 Ok(())
@@ -143,7 +160,14 @@ impl Printer {
         }
     }
 
-    fn note(&self, target: Option<&str>, text: &str) {
+    /// Prints bytes as they are on standard error; there is nowhere to complain about one that does not work.
+    pub(crate) fn pass_error(&self, bytes: &[u8]) {
+        let _turn = self.turn.lock();
+        let _ = io::stderr().lock().write_all(bytes);
+    }
+
+    /// A word for people on standard error.
+    pub(crate) fn note(&self, target: Option<&str>, text: &str) {
         match (target, self.is_json) {
             (_, true) => self.note_line(text),
             (None, false) => self.note_line(&format!("qga: {text}")),

@@ -7,6 +7,7 @@ mod completion;
 mod cpus;
 mod df;
 mod disks;
+mod exec;
 mod info;
 mod keys;
 mod load;
@@ -18,6 +19,7 @@ mod passwd;
 mod ping;
 mod reboot;
 mod routes;
+mod shell;
 mod shutdown;
 mod suspend;
 mod time;
@@ -48,6 +50,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<load::Load>(),
     Entry::each::<users::Users>(),
     Entry::each::<time::Time>(),
+    Entry::each::<exec::Exec>(),
+    Entry::whole::<shell::Shell>(),
     Entry::each::<trim::Trim>(),
     Entry::each::<shutdown::Shutdown>(),
     Entry::each::<reboot::Reboot>(),

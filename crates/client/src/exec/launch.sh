@@ -43,7 +43,10 @@ END
       fail "cannot become '$qga_user': the guest has none of setpriv, runuser and su"
     fi
   fi
-  [ -n "$qga_directory" ] || qga_directory=$HOME
+  # As at a login, a home that is not there is no reason not to run.
+  if [ -z "$qga_directory" ] && [ -d "$HOME" ]; then
+    qga_directory=$HOME
+  fi
 elif [ -z "${HOME-}" ] && [ "$(id -u)" = 0 ]; then
   HOME=/root
   export HOME

@@ -27,13 +27,8 @@ const LAUNCH: &str = include_str!("launch.sh");
 pub const KEEP: Duration = Duration::from_secs(60);
 
 /// What streaming needs besides `guest-exec`.
-const FILE_COMMANDS: [&str; 5] = [
-    GuestFileOpen::NAME,
-    GuestFileClose::NAME,
-    GuestFileRead::NAME,
-    GuestFileWrite::NAME,
-    GuestFileFlush::NAME,
-];
+const FILE_COMMANDS: [&str; 5] =
+    [GuestFileOpen::NAME, GuestFileClose::NAME, GuestFileRead::NAME, GuestFileWrite::NAME, GuestFileFlush::NAME];
 
 /// A program to be run in the guest as if it ran here: its output comes while it runs, it reads what it is sent, it
 /// can be ended, and it gets a user, an environment and a directory.

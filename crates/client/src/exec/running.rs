@@ -4,8 +4,8 @@ use std::mem;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use qga_proto::{Command, ErrorClass};
 use qga_proto::types::exec::{CaptureOutput, GuestExec};
+use qga_proto::{Command, ErrorClass};
 
 use super::input::Input;
 use super::output::Output;

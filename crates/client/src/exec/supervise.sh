@@ -43,19 +43,19 @@ nap() {
   sleep "$1" 2>/dev/null || sleep 1
 }
 
-# Standard input goes into the pieces of this name.
+# Standard input goes into the pieces of this name. What dd reads it writes at once; it ends so that the size can be
+# looked at.
 collect() {
-  n=0 k=0
+  n=0
   while [ -d "$d" ]; do
-    moved=$(LC_ALL=C dd bs=65536 count=1 2>&1 >>"$d/$1.$n") || {
+    moved=$(LC_ALL=C dd bs=65536 count=8 2>&1 >>"$d/$1.$n") || {
       [ ! -d "$d" ] || echo full >>"$d/code"
       break
     }
     case $moved in
       0+0*) break ;;
     esac
-    k=$((k + 1))
-    [ $((k % 8)) = 0 ] && size=$(wc -c <"$d/$1.$n") && [ "$size" -ge $piece ] || continue
+    size=$(wc -c <"$d/$1.$n") && [ "$size" -ge $piece ] || continue
     n=$((n + 1))
     : >"$d/$1.$n"
     while [ -s "$d/$1.$((n - pieces))" ]; do
@@ -72,7 +72,7 @@ feed() {
   n=0 idle=0 last=0
   exec 3<"$d/in.0"
   while [ -d "$d" ]; do
-    moved=$(LC_ALL=C dd bs=65536 count=1 <&3 2>&1 >&4) || break
+    moved=$(LC_ALL=C dd bs=65536 <&3 2>&1 >&4) || break
     case $moved in
       0+0*) ;;
       *)

@@ -125,8 +125,7 @@ impl PerTarget for Exec {
         }
         let input = if self.null || printer.is_many() { None } else { Input::start() };
         let mut show = Show::new(printer, target, self.raw);
-        let running =
-            if self.no_stream { None } else { remote.clone().with_input(input.is_some()).start(agent)? };
+        let running = if self.no_stream { None } else { remote.clone().with_input(input.is_some()).start(agent)? };
         let (ended, show) = match running {
             Some(running) => {
                 agent.set_timeout(DEFAULT_TIMEOUT);

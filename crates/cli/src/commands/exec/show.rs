@@ -148,7 +148,9 @@ fn characters(bytes: &[u8]) -> usize {
         _ => {
             // Something else may be wrong before a character that is cut.
             let start = bytes.len() - bytes.iter().rev().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
-            let cut = start.checked_sub(1).filter(|at| std::str::from_utf8(&bytes[*at..]).is_err_and(|e| e.error_len().is_none()));
+            let cut = start
+                .checked_sub(1)
+                .filter(|at| std::str::from_utf8(&bytes[*at..]).is_err_and(|e| e.error_len().is_none()));
             cut.unwrap_or(bytes.len())
         }
     }

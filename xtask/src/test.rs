@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 
 use crate::process::{self, Result, cargo};
-use crate::{dist, fuzz, packages, python, target};
+use crate::{fuzz, packages, python, shipped, target};
 
 /// The C agent, where Debian puts it.
 pub(crate) const C_AGENT: &str = "/usr/sbin/qemu-ga";
@@ -129,7 +129,7 @@ fn passed_if(result: Result) -> Outcome {
 
 fn workspace_tests() -> Result {
     // What is promised of size and memory is promised of the program as it is shipped.
-    let agent = dist::static_build(&["qemu-ga"])?.join("qemu-ga");
+    let agent = shipped::agent()?;
     let mut command = cargo(&["test", "--workspace", "--exclude", "vm-tests", "--locked", "--no-fail-fast"]);
     process::run(command.env("QEMU_GA", agent).env_remove("QGA_UNDER_TEST"))
 }
@@ -143,7 +143,7 @@ fn conformance() -> Outcome {
 }
 
 fn machines() -> Result {
-    let agent = dist::static_build(&["qemu-ga"])?.join("qemu-ga");
+    let agent = shipped::agent()?;
     let is_cached = |kernel: &str| target().join("vm-cache").join(kernel).exists();
     if packages::has_dpkg() && !(is_cached("kernel") && is_cached("kernel-full")) {
         // A guest's kernel is about to be downloaded, which needs apt's lists.

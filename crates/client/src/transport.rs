@@ -1,6 +1,7 @@
 //! What carries a request to an agent and its reply back.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -17,6 +18,12 @@ pub enum Answer {
     Nothing,
 }
 
+/// Makes the next request of a series; none ends it.
+pub type Next<'a> = dyn FnMut() -> Result<Option<Vec<u8>>, Error> + 'a;
+
+/// Takes the next answer of a series.
+pub type Take<'a> = dyn FnMut(Answer) -> Result<(), Error> + 'a;
+
 /// Carries one request at a time to an agent.
 ///
 /// Implemented by [`Wire`](crate::Wire) for everything that carries bytes. An engine that carries whole messages,
@@ -28,6 +35,21 @@ pub trait Transport: fmt::Debug + Send {
     /// Everything that kept the request from being sent, or a reply that is none. A command that failed is no error
     /// here but an [`Answer::Reply`].
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error>;
+
+    /// Carries a series of requests, each of which has so much time, and hands the answers out in order.
+    ///
+    /// `next` makes the requests, until there is none. A transport that can sends the next one before the answer to the
+    /// last one is there, so that the agent need not wait for the host: `next` may be called once more than `take` could
+    /// wish. Everything that is no [`Answer::Reply`] must end the series with an error of `take`.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange), and what `next` and `take` say.
+    fn series(&mut self, each: Duration, next: &mut Next<'_>, take: &mut Take<'_>) -> Result<(), Error> {
+        while let Some(request) = next()? {
+            take(self.exchange(&request, Deadline::after(each))?)?;
+        }
+        Ok(())
+    }
 
     /// Is told that the last reply was none: what comes next cannot be trusted to be the answer to the next question.
     fn lose_step(&mut self) {}

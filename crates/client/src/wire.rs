@@ -16,7 +16,7 @@ use crate::printable::printable;
 use crate::random;
 use crate::reply::Reply;
 use crate::stream::Stream;
-use crate::transport::{Answer, Chunks, Transport};
+use crate::transport::{Answer, Chunks, Next, Take, Transport};
 
 /// Bytes a reply may have: 128 MiB. The largest regular one, a `guest-file-read` of 48 MiB, has 64 MiB.
 pub const REPLY_MAX: usize = 128 << 20;
@@ -32,6 +32,10 @@ const LINE_KEPT: usize = 4096;
 
 /// Bytes taken from the stream at a time.
 const BUFFER: usize = 256 << 10;
+
+/// Requests of a series that may be without an answer at the same time. A second one keeps both ends busy. More would not
+/// help, and it may be more than the channel takes before the agent reads on.
+const AHEAD: usize = 2;
 
 /// The byte that no JSON text contains.
 const SENTINEL: u8 = 0xFF;
@@ -111,6 +115,32 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    /// Makes sure that the two ends are in step, for a question that is sent now. Whatever goes wrong from here on, the
+    /// next one starts with a handshake.
+    fn take_step(&mut self, deadline: Deadline) -> Result<(), Error> {
+        if self.in_step && self.has_stray_input()? {
+            self.in_step = false;
+        }
+        if !self.in_step {
+            self.synchronize(deadline.at_most(self.handshake))?;
+        }
+        self.in_step = false;
+        self.input.clear();
+        Ok(())
+    }
+
+    fn receive_reply(&mut self, deadline: Deadline) -> Result<Answer, Error> {
+        let length = match self.receive_line(deadline) {
+            Ok(Some(length)) => length,
+            Ok(None) => return Ok(Answer::Nothing),
+            Err(Error::Closed) => return Ok(Answer::Closed),
+            Err(error) => return Err(error),
+        };
+        let behind = self.input.split_off(length);
+        // Its memory goes with the reply: a large one is rare.
+        Reply::new(std::mem::replace(&mut self.input, behind), REPLY_ITEMS_MAX).map(Answer::Reply)
+    }
+
     fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
         self.stream.send(bytes, deadline).map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Error::NotTaken(deadline.limit()),
@@ -144,27 +174,37 @@ impl<S: Stream> Wire<S> {
 
 impl<S: Stream> Transport for Wire<S> {
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error> {
-        if self.in_step && self.has_stray_input()? {
-            self.in_step = false;
-        }
-        if !self.in_step {
-            self.synchronize(deadline.at_most(self.handshake))?;
-        }
-        // Whatever goes wrong from here on, the next question starts with a handshake.
-        self.in_step = false;
-        self.input.clear();
+        self.take_step(deadline)?;
         self.send(request, deadline)?;
-        let length = match self.receive_line(deadline) {
-            Ok(Some(length)) => length,
-            Ok(None) => return Ok(Answer::Nothing),
-            Err(Error::Closed) => return Ok(Answer::Closed),
-            Err(error) => return Err(error),
-        };
-        let behind = self.input.split_off(length);
-        // Its memory goes with the reply: a large one is rare.
-        let reply = Reply::new(std::mem::replace(&mut self.input, behind), REPLY_ITEMS_MAX)?;
-        self.in_step = true;
-        Ok(Answer::Reply(reply))
+        let answer = self.receive_reply(deadline)?;
+        self.in_step = matches!(answer, Answer::Reply(_));
+        Ok(answer)
+    }
+
+    fn series(&mut self, each: Duration, next: &mut Next<'_>, take: &mut Take<'_>) -> Result<(), Error> {
+        let mut unanswered = 0;
+        let mut is_complete = false;
+        loop {
+            while !is_complete && unanswered < AHEAD {
+                let Some(request) = next()? else {
+                    is_complete = true;
+                    break;
+                };
+                let deadline = Deadline::after(each);
+                if unanswered == 0 {
+                    self.take_step(deadline)?;
+                }
+                self.send(&request, deadline)?;
+                unanswered += 1;
+            }
+            if unanswered == 0 {
+                return Ok(());
+            }
+            let answer = self.receive_reply(Deadline::after(each))?;
+            unanswered -= 1;
+            self.in_step = unanswered == 0 && matches!(answer, Answer::Reply(_));
+            take(answer)?;
+        }
     }
 
     fn lose_step(&mut self) {

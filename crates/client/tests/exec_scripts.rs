@@ -130,12 +130,9 @@ fn nothing_stays_when_the_supervisor_or_the_host_is_gone_with_every_shell() {
                     let dir = find(&name);
                     if is_killed {
                         child.kill().unwrap();
-                        child.wait().unwrap();
                     }
                     wait::until("the end of the directory", ENOUGH, || (!dir.exists()).then_some(()));
-                    if !is_killed {
-                        child.wait().unwrap();
-                    }
+                    child.wait().unwrap();
                 });
             }
         });

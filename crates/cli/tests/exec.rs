@@ -15,8 +15,8 @@ use serde_json::Value;
 /// Time for everything that is expected to come.
 const ENOUGH: Duration = Duration::from_secs(60);
 
-/// Each agent there is, with further arguments for it.
-fn agents(test: &str, args: &[&str]) -> Vec<TestAgent> {
+/// The programs of each agent there is.
+fn programs(test: &str) -> Vec<Program> {
     let named = env::var_os("QEMU_GA").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ours = named.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga"));
     let c = Path::new("/usr/sbin/qemu-ga");
@@ -31,13 +31,20 @@ fn agents(test: &str, args: &[&str]) -> Vec<TestAgent> {
     } else {
         skip::skipped(test, "no C agent at /usr/sbin/qemu-ga");
     }
-    let start = |program: &Program| {
-        let agent = args.iter().fold(Setup::new(program), |setup, arg| setup.arg(*arg)).start();
-        let is_up = || qga(&agent, &["ping"]).output().unwrap().status.success().then_some(());
-        wait::until("an answer", ENOUGH, is_up);
-        agent
-    };
-    programs.iter().map(start).collect()
+    programs
+}
+
+fn start(setup: Setup) -> TestAgent {
+    let agent = setup.start();
+    let is_up = || qga(&agent, &["ping"]).output().unwrap().status.success().then_some(());
+    wait::until("an answer", ENOUGH, is_up);
+    agent
+}
+
+/// Each agent there is, with further arguments for it.
+fn agents(test: &str, args: &[&str]) -> Vec<TestAgent> {
+    let setup = |program| args.iter().fold(Setup::new(program), |setup, arg| setup.arg(*arg));
+    programs(test).iter().map(|program| start(setup(program))).collect()
 }
 
 /// Runs a test on all of them at the same time.
@@ -303,6 +310,28 @@ fn a_guest_keeps_little_of_an_output_that_nobody_reads() {
         assert_eq!(child.wait().unwrap().code(), Some(141));
         wait_until_gone(&pids);
     });
+}
+
+#[test]
+fn output_that_the_guest_has_no_room_for_is_missed_and_the_command_ends() {
+    let test = "output_that_the_guest_has_no_room_for_is_missed_and_the_command_ends";
+    let small = ["unshare", "-m", "--propagation", "private", "sh", "-c"];
+    let mount = "mount -t tmpfs -o size=300k none /run && exec \"$@\"";
+    if !Command::new(small[0]).args(&small[1..]).args([mount, "sh", "true"]).status().is_ok_and(|it| it.success()) {
+        return skip::skipped(test, "needs a mount namespace");
+    }
+    for program in programs(test) {
+        let agent = start(Setup::new(&program).inside(small.iter().chain(&[mount, "sh"]).copied()));
+        let output = exec(&agent, &["--", "sh", "-c", "head -c 5000000 /dev/zero; echo end >&2; exit 4"]);
+        assert!(output.stdout.len() < 5_000_000);
+        let note = "qga: not all of the output is here: there was more than the guest or the agent keeps\n";
+        assert!(text(&output.stderr).ends_with(note), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(4));
+        // All the room is there again.
+        let output =
+            sh(&agent, "cd /run; ls -d qga-exec-* | wc -l; head -c 200000 /dev/zero >file && echo room; rm file");
+        assert_eq!(text(&output.stdout), "1\nroom\n", "{}", text(&output.stderr));
+    }
 }
 
 #[test]

@@ -131,8 +131,9 @@ fn nothing_stays_when_the_supervisor_or_the_host_is_gone_with_every_shell() {
                     if is_killed {
                         child.kill().unwrap();
                     }
+                    // As an agent does, which is told of it: one that nobody has waited for looks as if it were alive.
+                    scope.spawn(move || child.wait().unwrap());
                     wait::until("the end of the directory", ENOUGH, || (!dir.exists()).then_some(()));
-                    child.wait().unwrap();
                 });
             }
         });

@@ -169,6 +169,7 @@ impl Running {
         while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.said.drain(..=end).collect();
             match line.as_slice() {
+                b"on\n" => {}
                 b"out\n" => self.is_out_over = true,
                 b"err\n" => self.is_err_over = true,
                 b"full\n" => self.heard.is_cut = true,

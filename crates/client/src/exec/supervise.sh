@@ -10,8 +10,8 @@
 #   out.N err.N  what the program printed, in pieces; the host empties a piece that it has read
 #   in.N, eof    what the program is to read, in pieces, and the mark behind the last one
 #   ate          a line for each piece of input that is used up
-#   code         "exit N" when the program has ended, "out" and "err" at the end of each stream, "full" when there was
-#                no room for one
+#   code         "on" at the start, "exit N" when the program has ended, "out" and "err" at the end of
+#                each stream, "full" when there was no room for one
 #   state        what the program wrote to its descriptor 3
 #   beat         gets longer while the host is there
 #   pid          what to kill
@@ -141,7 +141,8 @@ plain=''
 if env --default-signal=PIPE true >/dev/null 2>&1; then
   plain='env --default-signal=PIPE'
 fi
-: >"$d/beat"
+# What has something in it gets longer also where there is no room left.
+echo >"$d/beat"
 : >"$d/ate"
 : >"$d/out.0"
 : >"$d/err.0"
@@ -156,7 +157,7 @@ if [ "$input" = 1 ]; then
   : >"$d/in.0"
   feed >"$d/i" &
 fi
-: >"$d/code"
+echo on >"$d/code"
 (
   umask "$mask"
   cd /

@@ -94,6 +94,11 @@ impl Options {
         self.all || self.targets.len() > 1
     }
 
+    /// Whether the targets are whatever machines are running.
+    pub(crate) fn is_all(&self) -> bool {
+        self.all
+    }
+
     /// All targets, in the order in which they were named.
     pub(crate) fn targets(&self) -> Result<Vec<Target>, Failure> {
         let uri = self.connect.as_deref();

@@ -8,6 +8,7 @@ mod commands;
 mod exit;
 mod fleet;
 mod json;
+mod monitor;
 mod output;
 mod secret;
 mod session;

@@ -73,6 +73,11 @@ impl Target {
         }
     }
 
+    /// Whether others can use the way while it is open: libvirt asks for all of them, everything else serves one.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.way, Way::Libvirt { .. })
+    }
+
     /// Connects; the time also holds for each command afterwards.
     pub(crate) fn connect(&self, timeout: Duration) -> Result<Client, Error> {
         match &self.way {

@@ -3,6 +3,7 @@
 
 mod agent;
 mod chart;
+mod growth;
 mod place;
 mod report;
 mod resources;
@@ -22,7 +23,7 @@ use resources::Resources;
 use work::{WORKS, Work};
 
 /// What it needs besides the agents.
-const PACKAGES: &[&str] = &["iproute2", "util-linux"];
+const PACKAGES: &[&str] = &["iproute2", "mount", "util-linux"];
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -38,6 +39,10 @@ pub(crate) struct Options {
     /// Fewer rounds, nothing that takes long: under a minute
     #[arg(long)]
     quick: bool,
+
+    /// How the time of our agent grows with the size of what it is asked about, instead of the comparison: growth.md
+    #[arg(long)]
+    growth: bool,
 
     /// Only works whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -56,6 +61,12 @@ pub(crate) fn run(options: &Options) -> Result {
         None => shipped::agent()?,
     };
     agent::bind_observer();
+    let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
+    if options.growth {
+        let table = growth::table(&ours, &options.only)?;
+        println!("\n{table}");
+        return report::save(&out.join("growth.md"), &table);
+    }
     let programs = [ours.as_path(), options.peer.as_path()];
     let mut rows = Vec::new();
     for work in WORKS.iter().filter(|work| work.name.contains(&options.only)) {
@@ -71,7 +82,6 @@ pub(crate) fn run(options: &Options) -> Result {
     let report =
         Report { ours: version(&ours)?, peer: version(&options.peer)?, rows, resources: [ours_takes?, peer_takes?] };
     println!("\n{}", report.table());
-    let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
     report::save(&out.join("bench.md"), &report.table())?;
     report::save(&out.join("bench.json"), &format!("{:#}\n", report.json()))?;
     report::save(&out.join("bench.svg"), &chart::svg(&report))?;

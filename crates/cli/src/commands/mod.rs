@@ -8,6 +8,7 @@ mod cpus;
 mod df;
 mod disks;
 mod doctor;
+mod exporter;
 mod freeze;
 mod info;
 mod ip;
@@ -25,6 +26,7 @@ mod shutdown;
 mod suspend;
 mod thaw;
 mod time;
+mod top;
 mod trim;
 mod users;
 mod wait;
@@ -65,6 +67,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<passwd::Passwd>(),
     Entry::each::<keys::Keys>(),
     Entry::each::<call::Call>(),
+    Entry::whole::<top::Top>(),
+    Entry::whole::<exporter::Exporter>(),
     Entry::whole::<completion::Completion>(),
     Entry::whole::<man::Man>(),
 ];

@@ -169,7 +169,7 @@ struct Course<'a> {
 
 impl Course<'_> {
     fn run(mut self, freeze: &Freeze, timeout: Duration) -> u8 {
-        self.watchdog.expect_within(3 * timeout);
+        self.watchdog.expect_within(guest::longest_freeze(timeout));
         let mut program = None;
         let end = match self.freeze(freeze.limit) {
             Some(end) => end,
@@ -194,7 +194,7 @@ impl Course<'_> {
                 program.tell_to_end();
             }
         }
-        self.watchdog.expect_within(guest::PATIENCE + 3 * timeout);
+        self.watchdog.expect_within(guest::longest_thaw());
         self.orders.clear();
         self.collect(program.as_mut());
         if let Some(program) = program {

@@ -62,11 +62,6 @@ impl Target {
         &self.name
     }
 
-    /// Whether others can use the way while it is open: libvirt asks for all of them, everything else serves one.
-    pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.way, Way::Libvirt { .. })
-    }
-
     /// The way to it, which no option changes any more: what another `qga` may be given after `-t`.
     pub(crate) fn spelled(&self) -> String {
         match &self.way {
@@ -76,6 +71,11 @@ impl Target {
             Way::Libvirt { uri: None, domain } => format!("libvirt:{domain}"),
             Way::Libvirt { uri: Some(uri), domain } => format!("libvirt:{uri}/{domain}"),
         }
+    }
+
+    /// Whether others can use the way while it is open: libvirt asks for all of them, everything else serves one.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.way, Way::Libvirt { .. })
     }
 
     /// Connects; the time also holds for each command afterwards.

@@ -4,6 +4,7 @@ mod accounts;
 mod ansible;
 mod client;
 mod clock;
+mod exec;
 mod information;
 mod processors;
 mod qga;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         information::guestinfo_disk_finds_each_disk_of_the_definition,
         information::guestinfo_interface_has_the_addresses_that_ip_has,
         information::guestinfo_without_a_selector_passes_over_blocked_commands,
+        exec::qga_runs_a_program_and_shows_each_line_while_it_runs,
         processors::guestvcpus_takes_a_processor_away_and_gives_it_back,
         processors::setvcpus_changes_what_vcpucount_counts,
         accounts::set_user_password_is_the_hash_in_etc_shadow,

@@ -66,13 +66,23 @@ const SCENES: &[Scene] = &[
     },
 ];
 
-/// Boots a machine and takes a picture of each command there is.
+/// Boots a machine and takes a picture of each command there is. `QGA` and `QEMU_GA` name programs that are built already.
 pub(crate) fn run() -> Result {
     packages::install(vm_tests::PACKAGES)?;
-    let agent = Agent { path: dist::static_build(&["qemu-ga"])?.join("qemu-ga"), is_c: false };
-    // A copy is a matter of speed, and the picture should show that of the program as it is shipped.
-    process::run(&mut cargo(&["build", "--release", "--package", "qga"]))?;
-    let qga = target().join("release/qga");
+    let ready = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let agent = match ready("QEMU_GA") {
+        Some(path) => path,
+        None => dist::static_build(&["qemu-ga"])?.join("qemu-ga"),
+    };
+    let qga = match ready("QGA") {
+        Some(path) => path,
+        // A copy is a matter of speed, and the picture should show that of the program as it is shipped.
+        None => {
+            process::run(&mut cargo(&["build", "--release", "--package", "qga"]))?;
+            target().join("release/qga")
+        }
+    };
+    let agent = Agent { path: agent, is_c: false };
     let image = Rc::new(Image::with_agent(agent));
     let mut machine = Machine::boot(&image, Spec { disks: true, ..Spec::default() });
     drop(machine.agent()); // waits until it answers

@@ -222,7 +222,7 @@ fn memory_stays_the_same_over_ten_thousand_calls() {
 }
 
 /// All there is in the daemon. One more is a decision: somebody has to read it and its updates, and every guest carries it.
-const CRATES: &str = "base64 bitflags lexopt libc linux-raw-sys log memchr qemu-ga qga-proto rustix serde serde_core";
+const CRATES: &str = "base64 bitflags cfg-if dlmalloc lexopt libc linux-raw-sys log memchr qemu-ga qga-proto rustix serde serde_core tz-rs";
 
 #[test]
 fn it_is_made_of_these_crates_and_no_other() {

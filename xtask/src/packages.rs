@@ -20,6 +20,7 @@ pub(crate) const FOR_TESTS: &[&str] = &[
     "python3-venv",
     "strace",
     "util-linux",
+    "valgrind",
     "xfsprogs",
 ];
 

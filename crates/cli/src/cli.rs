@@ -29,6 +29,7 @@ Examples:
   qga --all --json net
   export QGA_TARGET=libvirt:web1
   qga info
+  qga exec -- journalctl --follow
   qga call guest-file-open '{\"path\": \"/etc/hostname\"}'
   qga --timeout 600 trim
   qga -t libvirt:web1 freeze --for 30s -- lvcreate -s -n snap -L 1G vg/web1
@@ -44,6 +45,7 @@ Exit status:
   126  the command is switched off in the agent, or not allowed while the guest is frozen
   127  the agent does not know the command
 freeze, wait and doctor have some of their own: 'qga help freeze' and so on.
+Of exec and shell: that of the command, with 128 and the number of the signal for one that a signal ended.
 Of several targets: that of those that failed, if it is the same for all of them, and otherwise 1.";
 
 /// What every command takes.
@@ -65,7 +67,7 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "N", default_value = "8", value_parser = jobs, global = true)]
     pub(crate) jobs: usize,
 
-    /// Seconds a command may take, the handshake included; 90s or 2m will do, too [default: 30, for trim 600]
+    /// Seconds a command may take, the handshake included; 90s or 2m will do, too [default: 30, for trim 600, for exec and shell none]
     ///
     /// An agent that does not answer the handshake within 5 seconds counts as absent, however long the time.
     #[arg(long, value_name = "SECS", value_parser = seconds, global = true)]
@@ -99,6 +101,11 @@ impl Options {
         self.all
     }
 
+    /// The time that the command line gives, for commands that may take for ever.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// All targets, in the order in which they were named.
     pub(crate) fn targets(&self) -> Result<Vec<Target>, Failure> {
         let uri = self.connect.as_deref();
@@ -114,7 +121,6 @@ impl Options {
     }
 
     /// The one target of a command that makes no sense for several.
-    #[expect(dead_code, reason = "for commands that hold a conversation with one guest")]
     pub(crate) fn target(&self) -> Result<Target, Failure> {
         let targets = self.targets()?;
         match <[Target; 1]>::try_from(targets) {

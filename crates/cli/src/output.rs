@@ -74,6 +74,11 @@ impl Printer {
         self.is_json
     }
 
+    /// Whether the output has to tell targets apart.
+    pub(crate) fn is_many(&self) -> bool {
+        self.is_many
+    }
+
     /// Whether nobody reads what is printed any more, as when it goes to `head`.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
@@ -140,9 +145,14 @@ impl Printer {
             lines.push_str(line);
             lines.push('\n');
         }
+        self.pass(lines.as_bytes())
+    }
+
+    /// Prints bytes as they are. A reader that has gone away is no failure.
+    pub(crate) fn pass(&self, bytes: &[u8]) -> Result<(), Failure> {
         let _turn = self.turn.lock();
         let mut out = io::stdout().lock();
-        match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(bytes).and_then(|()| out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.is_closed.store(true, Ordering::Relaxed);
                 Ok(())
@@ -151,7 +161,14 @@ impl Printer {
         }
     }
 
-    fn note(&self, target: Option<&str>, text: &str) {
+    /// Prints bytes as they are on standard error; there is nowhere to complain about one that does not work.
+    pub(crate) fn pass_error(&self, bytes: &[u8]) {
+        let _turn = self.turn.lock();
+        let _ = io::stderr().lock().write_all(bytes);
+    }
+
+    /// A word for people on standard error.
+    pub(crate) fn note(&self, target: Option<&str>, text: &str) {
         match (target, self.is_json) {
             (_, true) => self.note_line(text),
             (None, false) => self.note_line(&format!("qga: {text}")),

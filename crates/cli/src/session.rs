@@ -18,7 +18,8 @@ pub(crate) struct Session<'a> {
     pub(crate) target: &'a Target,
     /// What every command takes.
     pub(crate) options: &'a Options,
-    printer: &'a Printer,
+    /// Where results go.
+    pub(crate) printer: &'a Printer,
     /// The connection, once it was needed.
     agent: Option<Client>,
 }

@@ -52,7 +52,7 @@ mod wire;
 pub use client::{Client, DEFAULT_TIMEOUT, SILENCE, VSOCK_PORT, answers_on_success};
 pub use deadline::Deadline;
 pub use error::{Blocker, Channel, Error, Layer, Monitor};
-pub use exec::{Exec, Finished, Process};
+pub use exec::{Ending, Exec, Finished, Heard, KEEP, Process, Remote, Running};
 pub use file::{GuestFile, Piece};
 pub use libvirt::Libvirt;
 pub use printable::printable;

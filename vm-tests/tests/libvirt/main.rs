@@ -4,10 +4,12 @@ mod accounts;
 mod ansible;
 mod client;
 mod clock;
+mod exec;
 mod information;
 mod processors;
 mod qga;
 mod restart;
+mod watching;
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         information::guestinfo_disk_finds_each_disk_of_the_definition,
         information::guestinfo_interface_has_the_addresses_that_ip_has,
         information::guestinfo_without_a_selector_passes_over_blocked_commands,
+        exec::qga_runs_a_program_and_shows_each_line_while_it_runs,
         processors::guestvcpus_takes_a_processor_away_and_gives_it_back,
         processors::setvcpus_changes_what_vcpucount_counts,
         accounts::set_user_password_is_the_hash_in_etc_shadow,
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         libvirt_sees_the_agent_go_and_come,
         client::the_client_library_reaches_the_agent_through_virsh,
         client::the_client_library_tells_an_agent_that_hangs_one_that_is_gone_and_no_machine_apart,
+        watching::all_machines_of_libvirt_are_watched_and_an_agent_that_is_gone_is_down,
         restart::a_libvirtd_that_is_started_again_finds_the_same_agent_at_once,
         ansible::ansible_runs_commands_and_copies_files,
         dompmsuspend_and_dompmwakeup,

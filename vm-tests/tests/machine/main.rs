@@ -69,6 +69,8 @@ fn main() -> ExitCode {
         exec::input_arrives_whole_and_output_comes_back_whole,
         exec::a_reply_with_output_stays_below_what_the_port_carries,
         exec::a_service_started_in_the_background_runs_on_and_no_zombie_stays,
+        exec::qga_shows_each_line_of_a_program_while_it_runs,
+        exec::qga_passes_on_streams_and_signals_and_leaves_nothing,
         devices::processors_go_offline_and_come_back,
         devices::the_default_route_is_the_user_mode_networks,
         freeze::freeze_stalls_a_writer_and_thaw_lets_it_go_on_with_nothing_lost,

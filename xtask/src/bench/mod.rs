@@ -5,6 +5,8 @@ mod agent;
 mod chart;
 mod growth;
 mod place;
+mod port;
+mod record;
 mod report;
 mod resources;
 mod work;
@@ -44,6 +46,14 @@ pub(crate) struct Options {
     #[arg(long)]
     growth: bool,
 
+    /// Files through the port of a virtual machine and the agents' share of the time, instead of the comparison: port.md
+    #[arg(long)]
+    port: bool,
+
+    /// Put the table into docs/performance.md too, and the chart into docs/performance.svg
+    #[arg(long)]
+    record: bool,
+
     /// Only works whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
@@ -62,10 +72,17 @@ pub(crate) fn run(options: &Options) -> Result {
     };
     agent::bind_observer();
     let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
+    if options.port {
+        let table = port::table(&[&ours, &options.peer])?;
+        println!("\n{table}");
+        report::save(&out.join("port.md"), &table)?;
+        return if options.record { record::table("port", &table) } else { Ok(()) };
+    }
     if options.growth {
         let table = growth::table(&ours, &options.only)?;
         println!("\n{table}");
-        return report::save(&out.join("growth.md"), &table);
+        report::save(&out.join("growth.md"), &table)?;
+        return if options.record { record::table("growth", &table) } else { Ok(()) };
     }
     let programs = [ours.as_path(), options.peer.as_path()];
     let mut rows = Vec::new();
@@ -85,6 +102,10 @@ pub(crate) fn run(options: &Options) -> Result {
     report::save(&out.join("bench.md"), &report.table())?;
     report::save(&out.join("bench.json"), &format!("{:#}\n", report.json()))?;
     report::save(&out.join("bench.svg"), &chart::svg(&report))?;
+    if options.record {
+        record::table("comparison", &format!("{}\n\n{}", record::machine(), report.table()))?;
+        report::save(&record::document("performance.svg"), &chart::svg(&report))?;
+    }
     match report.missed() {
         0 => println!("everything that is wanted was reached in this run"),
         count => println!("{count} figures that are wanted were missed in this run"),

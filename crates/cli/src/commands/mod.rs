@@ -8,6 +8,7 @@ mod cpus;
 mod df;
 mod disks;
 mod doctor;
+mod exec;
 mod exporter;
 mod freeze;
 mod info;
@@ -22,6 +23,7 @@ mod passwd;
 mod ping;
 mod reboot;
 mod routes;
+mod shell;
 mod shutdown;
 mod suspend;
 mod thaw;
@@ -58,6 +60,8 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<load::Load>(),
     Entry::each::<users::Users>(),
     Entry::each::<time::Time>(),
+    Entry::each::<exec::Exec>(),
+    Entry::whole::<shell::Shell>(),
     Entry::each::<trim::Trim>(),
     Entry::whole::<freeze::Freeze>(),
     Entry::each::<thaw::Thaw>(),

@@ -1,5 +1,10 @@
 //! A program in the guest: started, waited for, and what it printed.
 
+mod input;
+mod output;
+mod remote;
+mod running;
+
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -10,6 +15,9 @@ use qga_proto::types::exec::{CaptureOutput, ExecArgs, ExecStatusArgs, ExecStatus
 use crate::client::Client;
 use crate::deadline::Deadline;
 use crate::error::Error;
+
+pub use remote::{KEEP, Remote};
+pub use running::{Ending, Heard, Running};
 
 /// The pause between the first two questions whether a program has ended; each further one is a half longer.
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
@@ -181,6 +189,12 @@ impl From<ExecStatusRet> for Finished {
             is_truncated: status.out_truncated == Some(true) || status.err_truncated == Some(true),
         }
     }
+}
+
+/// A script without its comments: the guest's list of processes shows it.
+fn script(text: &str) -> String {
+    let is_code = |line: &&str| !line.trim_start().starts_with('#') && !line.trim().is_empty();
+    text.lines().filter(is_code).map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ struct Limits {
 }
 
 const WITH_MUSL: Limits = Limits { size: 1_600_000, idle: 1_500_000 };
-const WITH_GLIBC: Limits = Limits { size: 2_400_000, idle: 2 * MIB + MIB / 4 };
+const WITH_GLIBC: Limits = Limits { size: 2_500_000, idle: 2 * MIB + MIB / 4 };
 
 /// The static agent, if it is there, and what it may take.
 fn shipped(test: &str) -> Option<(PathBuf, Limits)> {

@@ -32,8 +32,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Wait until a guest has come so far
 ///
-/// Waits for what is not there yet, too: a socket, a machine of libvirt's that is not running, an agent. How long, says
-/// --timeout: 60 seconds unless given.
+/// Waits for what is not there yet, too: a socket, a machine of libvirt's that is
+/// not running, an agent. How long, says --timeout: 60 seconds unless given.
 ///
 /// Exit status:
 ///     0  it is there

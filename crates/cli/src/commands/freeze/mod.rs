@@ -42,18 +42,22 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Freeze the file systems of guests while a command of this host runs, such as a snapshot
 ///
-/// All targets are frozen, the command is run once, and all are thawed: when it has ended, when it cannot be started,
-/// when the time is over, on Ctrl-C, TERM and HUP, and also when qga is killed or cannot reach the agent for a while.
-/// If one of them cannot be frozen the others are thawed and the command is not run.
+/// All targets are frozen, the command is run once, and all are thawed: when it
+/// has ended, when it cannot be started, when the time is over, on Ctrl-C, TERM
+/// and HUP, and also when qga is killed or cannot reach the agent for a while. If
+/// one of them cannot be frozen the others are thawed and the command is not run.
 ///
 /// Without a command they are thawed when the time is over, on Enter, or on Ctrl-C.
 ///
-/// The command finds the targets in QGA_TARGETS, one a line (QGA_TARGET if it is one), and in QGA_FROZEN how many file
-/// systems are frozen. While it runs qga keeps the connection: most sockets let in nobody else.
+/// The command finds the targets in QGA_TARGETS, one a line (in QGA_TARGET if it is
+/// one), and in QGA_FROZEN how many file systems are frozen. While it runs qga keeps
+/// the connection: most sockets let in nobody else.
 ///
 /// Exit status: that of the command, or
 ///   120  a guest may still be frozen
-///   123  a guest was thawed before the command had ended, as by its agent's own limit: do not rely on the snapshot
+///   122  a guest was frozen already, by somebody else
+///   123  a guest was thawed before the command had ended, as by its agent's own
+///        limit: do not rely on the snapshot
 ///   124  the time was over before the command had ended; it was told to end (TERM)
 ///   128+N  signal N ended qga, or the command
 /// and that of other commands of qga when nothing was frozen.

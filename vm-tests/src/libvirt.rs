@@ -1,7 +1,7 @@
 //! A libvirtd of our own, one transient machine in it, and the real virsh.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::rc::Rc;
 use std::time::Duration;
@@ -64,20 +64,25 @@ impl Libvirt {
         });
         assert_eq!(up, Some(true), "libvirtd does not come up: {}", read(path, "libvirtd.log"));
 
-        let (ext4, xfs) = (Disk::ext4(path), Disk::xfs(path));
-        let definition = path.join("domain.xml");
-        fs::write(&definition, domain(path, image, &ext4, &xfs)).expect("a domain definition");
-        let output = virsh(path, &["create", &definition.to_string_lossy()]);
-        assert!(output.status.success(), "virsh create: {}\n{}", process::text(&output), read(path, "libvirtd.log"));
-        let shell = Shell::connect(&path.join("shell"), Duration::from_secs(30)).and_then(|mut shell| {
-            shell.wait_ready(BOOT)?;
-            Ok(shell)
-        });
-        let shell =
-            shell.unwrap_or_else(|error| panic!("the guest does not come up: {error}\n{}", read(path, "console")));
-        let libvirt = Self { daemon, shell, ext4, xfs, directory };
+        let [ext4, xfs] = create(path, path, image, DOMAIN);
+        let libvirt = Self { daemon, shell: shell(path), ext4, xfs, directory };
         libvirt.wait_agent("connected");
         libvirt
+    }
+
+    /// Starts another machine like the first, and waits until libvirt sees its agent. It has its root shell, and is there
+    /// until [`Second`] goes.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_second(&self, image: &Rc<Image>, name: &str) -> Second {
+        let path = self.directory.path().join(name);
+        fs::create_dir(&path).expect("a directory for another machine");
+        create(self.directory.path(), &path, image, name);
+        let second =
+            Second { shell: shell(&path), name: name.to_owned(), libvirt: self.directory.path().to_owned(), path };
+        self.wait_agent_of(name, "connected");
+        second
     }
 
     /// Waits until libvirt calls the agent's channel `connected` or `disconnected`.
@@ -86,9 +91,14 @@ impl Libvirt {
     /// When it does not.
     #[track_caller]
     pub fn wait_agent(&self, state: &str) {
+        self.wait_agent_of(DOMAIN, state);
+    }
+
+    #[track_caller]
+    fn wait_agent_of(&self, name: &str, state: &str) {
         let words = format!("name='{PORT}' state='{state}'");
         wait::until(&format!("libvirt calling the agent {state}"), BOOT, || {
-            self.virsh(&["dumpxml", DOMAIN]).contains(&words).then_some(())
+            self.virsh(&["dumpxml", name]).contains(&words).then_some(())
         });
     }
 
@@ -156,6 +166,43 @@ impl Libvirt {
     }
 }
 
+/// A second machine; it ends with this.
+#[derive(Debug)]
+pub struct Second {
+    /// The root shell in it.
+    pub shell: Shell,
+    name: String,
+    libvirt: PathBuf,
+    path: PathBuf,
+}
+
+impl Drop for Second {
+    fn drop(&mut self) {
+        // What goes wrong here ends with libvirtd.
+        virsh(&self.libvirt, &["destroy", &self.name]);
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Starts a machine whose files are in a directory, and gives its disks.
+fn create(libvirt: &Path, path: &Path, image: &Image, name: &str) -> [Disk; 2] {
+    let disks = [Disk::ext4(path), Disk::xfs(path)];
+    let definition = path.join("domain.xml");
+    fs::write(&definition, domain(name, path, image, &disks)).expect("a domain definition");
+    let output = virsh(libvirt, &["create", &definition.to_string_lossy()]);
+    assert!(output.status.success(), "virsh create: {}\n{}", process::text(&output), read(libvirt, "libvirtd.log"));
+    disks
+}
+
+/// The root shell of the machine whose files are in a directory, once it has come up.
+fn shell(path: &Path) -> Shell {
+    let shell = Shell::connect(&path.join("shell"), Duration::from_secs(30)).and_then(|mut shell| {
+        shell.wait_ready(BOOT)?;
+        Ok(shell)
+    });
+    shell.unwrap_or_else(|error| panic!("the guest does not come up: {error}\n{}", read(path, "console")))
+}
+
 fn start_daemon(path: &Path) -> Kept {
     for name in ["dev", "etc"] {
         fs::create_dir(path.join(name)).expect("a directory for libvirtd");
@@ -188,14 +235,14 @@ fn read(path: &Path, name: &str) -> String {
 }
 
 /// The machine of [`crate::machine`] as far as libvirt knows such things; without a swap disk.
-fn domain(path: &Path, image: &Image, ext4: &Disk, xfs: &Disk) -> String {
+fn domain(name: &str, path: &Path, image: &Image, [ext4, xfs]: &[Disk; 2]) -> String {
     let (kernel, initrd) = (image.kernel.display(), image.initrd.display());
     let (ext4, xfs) = (ext4.path.display(), xfs.path.display());
     let emulator = process::find("qemu-system-x86_64").expect("QEMU was looked for before");
     let (emulator, path) = (emulator.display(), path.display());
     format!(
         "<domain type='qemu'>
-  <name>{DOMAIN}</name>
+  <name>{name}</name>
   <memory unit='MiB'>512</memory>
   <vcpu>2</vcpu>
   <os>

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `man`, `dist`.
+//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `man`, `dist`, `picture`.
 
 mod bench;
 mod check;
@@ -8,6 +8,7 @@ mod dist;
 mod fuzz;
 mod man;
 mod packages;
+mod picture;
 mod process;
 mod python;
 mod shipped;
@@ -43,6 +44,8 @@ enum Verb {
     Man,
     /// Build the static programs and pack them with what a distribution needs
     Dist,
+    /// Boot a throw-away machine and take the pictures of the README
+    Picture,
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::Man => man::run(),
         Verb::Dist => dist::run(),
+        Verb::Picture => picture::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

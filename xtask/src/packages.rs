@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::process::{Result, output, program, run};
 
 /// What the tests outside of machines need: the C agent to compare with, makers of file systems, the servers for which
-/// there are hooks, and a place for clients in Python. Of MariaDB only the programs: nothing that is started or set up.
+/// there are hooks, a Prometheus that scrapes, and a place for clients in Python. Of MariaDB only the programs: nothing that is started or set up.
 pub(crate) const FOR_TESTS: &[&str] = &[
     "qemu-guest-agent",
     "btrfs-progs",
@@ -16,9 +16,11 @@ pub(crate) const FOR_TESTS: &[&str] = &[
     "mariadb-client-core",
     "mariadb-server-core",
     "postgresql",
+    "prometheus",
     "python3-venv",
     "strace",
     "util-linux",
+    "valgrind",
     "xfsprogs",
 ];
 

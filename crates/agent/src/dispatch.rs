@@ -9,6 +9,7 @@ use std::time::Instant;
 use qga_proto::Command;
 use qga_proto::envelope::{self, Rejected, Request};
 use qga_proto::error::Error;
+use qga_proto::frame::Document;
 use qga_proto::json::{self, Node};
 use qga_proto::types::core::{GuestSync, GuestSyncDelimited};
 use qga_proto::types::fsfreeze::GuestFsfreezeThaw;
@@ -45,8 +46,8 @@ pub struct Prepared<'a> {
 
 /// Reads a message. Nothing is carried out and nothing is refused for the state that the agent is in: that is
 /// decided when its turn comes.
-pub fn prepare(document: &[u8]) -> Prepared<'_> {
-    let request = json::read(document).map_err(|error| Rejected { id: None, error }).and_then(envelope::parse);
+pub fn prepare(document: &Document) -> Prepared<'_> {
+    let request = json::read_document(document).map_err(|error| Rejected { id: None, error }).and_then(envelope::parse);
     let Request { execute, arguments, id } = match request {
         Ok(request) => request,
         Err(Rejected { id, error }) => return Prepared { id, call: Err(error) },
@@ -92,8 +93,12 @@ impl Prepared<'_> {
 
     /// Carries it out and returns the reply: a whole line, or nothing where success is silent.
     pub fn run(self, state: &State, reply_limit: Option<usize>) -> Vec<u8> {
+        self.run_into(Vec::new(), state, reply_limit)
+    }
+
+    /// The same, with an empty buffer for the reply.
+    pub fn run_into(self, mut reply: Vec<u8>, state: &State, reply_limit: Option<usize>) -> Vec<u8> {
         let Prepared { id, call } = self;
-        let mut reply = Vec::new();
         let (entry, arguments) = match call {
             Ok(call) => call,
             Err(error) => {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use qga_proto::envelope;
 use qga_proto::error::Error;
+use qga_proto::frame::Document;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -41,11 +42,13 @@ pub struct Answer {
     pub reply: Vec<u8>,
     /// What is to be done should it not be sent.
     pub undo: Option<Undo>,
+    /// The message that was answered, for whoever has a use for its memory.
+    pub request: Option<Document>,
 }
 
 impl From<Vec<u8>> for Answer {
     fn from(reply: Vec<u8>) -> Self {
-        Answer { reply, undo: None }
+        Answer { reply, undo: None, request: None }
     }
 }
 

@@ -32,6 +32,8 @@ Examples:
   qga exec -- journalctl --follow
   qga call guest-file-open '{\"path\": \"/etc/hostname\"}'
   qga --timeout 600 trim
+  qga -t libvirt:web1 freeze --for 30s -- lvcreate -s -n snap -L 1G vg/web1
+  qga -t libvirt:web1 wait --for boot --timeout 5m
   generate-arguments | qga call guest-file-write -
 
 Exit status:
@@ -43,6 +45,7 @@ Exit status:
   126  the command is switched off in the agent, or not allowed while the guest is frozen
   127  the agent does not know the command
 Of exec and shell: that of the command, with 128 and the number of the signal for one that a signal ended.
+freeze, wait and doctor have some of their own: 'qga help freeze' and so on.
 Of several targets: that of those that failed, if it is the same for all of them, and otherwise 1.";
 
 /// What every command takes.
@@ -64,7 +67,9 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "N", default_value = "8", value_parser = jobs, global = true)]
     pub(crate) jobs: usize,
 
-    /// Seconds a command may take, the handshake included [default: 30, for trim 600, for exec and shell none]
+    /// Seconds a command may take, the handshake included; 90s or 2m will do, too [default: 30, for trim 600]
+    ///
+    /// A program that exec or shell runs in the guest may take for ever unless this is given.
     ///
     /// An agent that does not answer the handshake within 5 seconds counts as absent, however long the time.
     #[arg(long, value_name = "SECS", value_parser = seconds, global = true)]
@@ -96,6 +101,11 @@ impl Options {
     /// The time that the command line gives, for commands that may take for ever.
     pub(crate) fn limit(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// Whether the targets are whatever machines are running.
+    pub(crate) fn is_all(&self) -> bool {
+        self.all
     }
 
     /// All targets, in the order in which they were named.
@@ -137,9 +147,15 @@ pub(crate) fn command() -> Command {
         .subcommands(COMMANDS.iter().map(|entry| entry.command()))
 }
 
-/// Reads a number of seconds, with decimals if wanted.
+/// Reads a number of seconds, with decimals if wanted, or a time with its units, such as `90s` or `2m 30s`.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+    let Ok(seconds) = text.parse::<f64>() else {
+        return match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Err("must be more than zero".into()),
+            Ok(time) => Ok(time),
+            Err(_) => Err("not a number of seconds, nor a time such as 90s or 2m".into()),
+        };
+    };
     if seconds.is_nan() || seconds <= 0.0 {
         return Err("must be more than zero".into());
     }
@@ -165,7 +181,9 @@ mod tests {
     #[test]
     fn seconds_may_have_decimals_and_must_make_sense() {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        for bad in ["0", "-1", "x", "", "nan", "inf", "1e300"] {
+        assert_eq!(seconds("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(seconds("2m 30s"), Ok(Duration::from_secs(150)));
+        for bad in ["0", "0s", "5 apples", "-1", "x", "", "nan", "inf", "1e300"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
     }

@@ -15,22 +15,56 @@ pub(crate) enum Failure {
     Agent(Error),
     /// Something on this host is in the way.
     Host(String),
-    /// A program could not be run in the guest; the exit code that says how.
-    Program(u8, String),
     /// The result could not be printed.
     Output(io::Error),
+    /// Something that has an exit code of its own.
+    Special(Special),
+}
+
+/// A failure with an exit code of its own.
+#[derive(Debug)]
+pub(crate) struct Special {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// A word for it, for programs.
+    pub(crate) layer: &'static str,
+    /// What happened.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: Option<&'static str>,
 }
 
 impl Failure {
     /// The exit code for what has none of its own.
     pub(crate) const GENERAL: u8 = 1;
 
+    /// A guest may still be frozen.
+    pub(crate) const MAYBE_FROZEN: u8 = 120;
+
+    /// The guest is still starting, or is not yet as it is waited for.
+    pub(crate) const STARTING: u8 = 121;
+
+    /// The guest is frozen.
+    pub(crate) const FROZEN: u8 = 122;
+
+    /// The guest was thawed earlier than it should have been.
+    pub(crate) const THAWED_EARLY: u8 = 123;
+
+    /// Time is over.
+    pub(crate) const TIME: u8 = 124;
+
+    /// No agent is to be reached.
+    pub(crate) const ABSENT: u8 = 125;
+
+    /// The agent's lists do not allow it.
+    pub(crate) const FORBIDDEN: u8 = 126;
+
     /// The exit code, as `--help` lists them.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Agent(Error::Arguments(_)) => 2,
             Failure::Agent(error) => match error {
-                Error::Timeout { .. } | Error::NotTaken(_) => 124,
+                Error::Timeout { .. } | Error::NotTaken(_) => Failure::TIME,
                 Error::Open { .. }
                 | Error::Held(_)
                 | Error::NoVirsh
@@ -43,12 +77,12 @@ impl Failure {
                 | Error::Closed
                 | Error::Monitor(_)
                 | Error::Foreign(_)
-                | Error::Silent(_) => 125,
-                Error::Blocked { .. } => 126,
+                | Error::Silent(_) => Failure::ABSENT,
+                Error::Blocked { .. } => Failure::FORBIDDEN,
                 Error::NotFound { .. } => 127,
                 _ => Failure::GENERAL,
             },
-            Failure::Program(code, _) => *code,
+            Failure::Special(special) => special.code,
             Failure::Host(_) | Failure::Output(_) => Failure::GENERAL,
         }
     }
@@ -58,7 +92,8 @@ impl Failure {
         match self {
             Failure::Agent(error) => error.hint(),
             Failure::Usage(_) => Some("'qga --help' has examples."),
-            Failure::Host(_) | Failure::Program(..) | Failure::Output(_) => None,
+            Failure::Special(special) => special.hint,
+            Failure::Host(_) | Failure::Output(_) => None,
         }
     }
 
@@ -68,8 +103,8 @@ impl Failure {
             Failure::Usage(_) => ("caller", None),
             Failure::Agent(error) => (error.layer().name(), error.class()),
             Failure::Host(_) => ("host", None),
-            Failure::Program(..) => ("command", None),
             Failure::Output(_) => ("output", None),
+            Failure::Special(special) => (special.layer, None),
         };
         json!({"error": {
             "layer": layer, "class": class, "message": self.to_string(), "hint": self.hint(), "exit": self.code(),
@@ -86,8 +121,9 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(what) | Failure::Host(what) | Failure::Program(_, what) => f.write_str(what),
+            Failure::Usage(what) | Failure::Host(what) => f.write_str(what),
             Failure::Agent(error) => error.fmt(f),
+            Failure::Special(special) => f.write_str(&special.message),
             Failure::Output(error) => write!(f, "cannot write to standard output: {}", error.kind()),
         }
     }

@@ -47,7 +47,7 @@ pub(crate) fn run(verb: &mut impl PerTarget, options: &Options) -> u8 {
 }
 
 /// The exit code of those that failed, if they have one in common.
-fn common_code(codes: &[u8]) -> u8 {
+pub(crate) fn common_code(codes: &[u8]) -> u8 {
     let mut failed = codes.iter().copied().filter(|code| *code != 0);
     match failed.next() {
         None => 0,

@@ -1,11 +1,14 @@
 //! `qga`: talks to the QEMU guest agents of virtual machines.
 #![forbid(unsafe_code)]
 
+mod address;
+mod boot;
 mod cli;
 mod commands;
 mod exit;
 mod fleet;
 mod json;
+mod monitor;
 mod output;
 mod secret;
 mod session;

@@ -16,6 +16,7 @@ pub(crate) struct Output {
     body: Body,
     /// For standard error.
     note: Option<&'static str>,
+    /// The exit code: what is printed may tell of a failure.
     code: u8,
 }
 
@@ -38,7 +39,7 @@ impl Output {
         Output { body: Body::Json(value), note: None, code: 0 }
     }
 
-    /// With an exit code of its own, such as that of a program in the guest.
+    /// With an exit code other than 0.
     pub(crate) fn with_code(mut self, code: u8) -> Self {
         self.code = code;
         self

@@ -17,11 +17,25 @@ pub(crate) struct Target {
 
 /// The way to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
+    /// A unix socket.
     Unix(PathBuf),
-    Vsock { cid: u32, port: u32 },
+    /// A port of a guest's vsock.
+    Vsock {
+        /// The guest's context identifier.
+        cid: u32,
+        /// The port.
+        port: u32,
+    },
+    /// A serial line or pty.
     Serial(PathBuf),
-    Libvirt { uri: Option<String>, domain: String },
+    /// A machine of libvirt's.
+    Libvirt {
+        /// Which libvirt, if that was said.
+        uri: Option<String>,
+        /// The machine's name.
+        domain: String,
+    },
 }
 
 impl Target {
@@ -38,9 +52,30 @@ impl Target {
         self
     }
 
+    /// The way to it.
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
+    }
+
     /// What it is called in the output.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The way to it, which no option changes any more: what another `qga` may be given after `-t`.
+    pub(crate) fn spelled(&self) -> String {
+        match &self.way {
+            Way::Unix(path) => format!("unix:{}", path.display()),
+            Way::Vsock { cid, port } => format!("vsock:{cid}:{port}"),
+            Way::Serial(path) => format!("serial:{}", path.display()),
+            Way::Libvirt { uri: None, domain } => format!("libvirt:{domain}"),
+            Way::Libvirt { uri: Some(uri), domain } => format!("libvirt:{uri}/{domain}"),
+        }
+    }
+
+    /// Whether others can use the way while it is open: libvirt asks for all of them, everything else serves one.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.way, Way::Libvirt { .. })
     }
 
     /// Connects; the time also holds for each command afterwards.
@@ -134,6 +169,16 @@ mod tests {
         assert_eq!(way(&format!("libvirt:{socket}/vm1")), libvirt(Some(socket), "vm1"));
         let with_uri = "libvirt:vm1".parse::<Target>().unwrap().with_uri(Some("qemu:///session"));
         assert_eq!(with_uri.way, libvirt(Some("qemu:///session"), "vm1"));
+    }
+
+    #[test]
+    fn a_target_is_spelled_so_that_it_is_read_as_the_same() {
+        for text in
+            ["/run/x", "unix:a:b", "serial:/dev/pts/1", "vsock:3", "libvirt:vm1", "libvirt:qemu:///system/my vm"]
+        {
+            let target = text.parse::<Target>().unwrap().with_uri(Some("qemu:///session"));
+            assert_eq!(way(&target.spelled()), target.way, "{text}");
+        }
     }
 
     #[test]

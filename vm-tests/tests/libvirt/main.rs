@@ -7,6 +7,7 @@ mod clock;
 mod exec;
 mod information;
 mod processors;
+mod qga;
 mod restart;
 
 use std::process::ExitCode;
@@ -75,6 +76,8 @@ fn main() -> ExitCode {
         clock::domtime_sets_the_clock_and_the_hardware_clock,
         domfsfreeze_stops_writes_and_domfsthaw_lets_them_go_on,
         domfstrim_gives_blocks_back_on_the_host,
+        qga::two_domains_are_frozen_for_one_command_and_thawed_whatever_becomes_of_qga,
+        qga::the_doctor_tells_the_layers_of_libvirt_apart,
         a_stopped_agent_times_out_and_answers_again_later,
         libvirt_sees_the_agent_go_and_come,
         client::the_client_library_reaches_the_agent_through_virsh,

@@ -18,6 +18,7 @@ mod host_faults;
 mod network;
 mod ports;
 mod power;
+mod qga;
 mod silence;
 mod soak;
 mod stacks;
@@ -81,6 +82,11 @@ fn main() -> ExitCode {
         guardian::an_agent_killed_for_want_of_memory_while_frozen_leaves_nothing_frozen,
         guardian::a_machine_that_boots_from_the_disks_of_a_frozen_one_is_not_frozen,
         guardian::nothing_of_the_agent_waits_for_a_frozen_file_system,
+        qga::a_qga_freeze_that_is_killed_leaves_the_guest_thawed,
+        qga::a_qga_freeze_that_is_interrupted_or_whose_time_is_over_leaves_the_guest_thawed,
+        qga::a_qga_freeze_that_loses_its_connection_finds_another_and_thaws,
+        qga::a_qga_freeze_that_outlasts_the_agents_own_limit_says_so,
+        qga::wait_and_doctor_tell_a_frozen_a_blocked_and_an_absent_agent_apart,
         soak::freezing_under_load_over_and_over_loses_nothing_and_leaves_nothing_behind,
         soak::killing_the_agent_while_frozen_over_and_over_loses_nothing,
         stacks::what_lies_on_device_mapper_md_and_an_overlay_is_frozen_before_what_is_below,

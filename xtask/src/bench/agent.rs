@@ -95,6 +95,20 @@ impl Agent {
         }
     }
 
+    /// Sends one request line and returns the ends of its reply, which may be large: only its last bytes are kept.
+    pub(super) fn tail(&mut self, request: &[u8]) -> Result<(usize, &[u8])> {
+        self.stream.write_all(request).map_err(|error| format!("the agent does not take the request: {error}"))?;
+        let (mut size, mut count) = (0, 0);
+        while self.buffer[..count].last() != Some(&b'\n') {
+            count = self.stream.read(&mut self.buffer).map_err(|error| format!("no reply: {error}"))?;
+            size += count;
+            if count == 0 {
+                return Err("the agent has closed the connection".into());
+            }
+        }
+        Ok((size, &self.buffer[count.saturating_sub(256)..count]))
+    }
+
     /// A directory of this agent's, on the file system of temporary files.
     pub(super) fn directory(&self) -> &Path {
         self.directory.path()

@@ -3,7 +3,10 @@
 
 mod agent;
 mod chart;
+mod growth;
 mod place;
+mod port;
+mod record;
 mod report;
 mod resources;
 mod work;
@@ -22,7 +25,7 @@ use resources::Resources;
 use work::{WORKS, Work};
 
 /// What it needs besides the agents.
-const PACKAGES: &[&str] = &["iproute2", "util-linux"];
+const PACKAGES: &[&str] = &["iproute2", "mount", "util-linux"];
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
@@ -38,6 +41,18 @@ pub(crate) struct Options {
     /// Fewer rounds, nothing that takes long: under a minute
     #[arg(long)]
     quick: bool,
+
+    /// How the time of our agent grows with the size of what it is asked about, instead of the comparison: growth.md
+    #[arg(long)]
+    growth: bool,
+
+    /// Files through the port of a virtual machine and the agents' share of the time, instead of the comparison: port.md
+    #[arg(long)]
+    port: bool,
+
+    /// Put the table into docs/performance.md too, and the chart into docs/performance.svg
+    #[arg(long)]
+    record: bool,
 
     /// Only works whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -56,6 +71,19 @@ pub(crate) fn run(options: &Options) -> Result {
         None => shipped::agent()?,
     };
     agent::bind_observer();
+    let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
+    if options.port {
+        let table = port::table(&[&ours, &options.peer])?;
+        println!("\n{table}");
+        report::save(&out.join("port.md"), &table)?;
+        return if options.record { record::table("port", &table) } else { Ok(()) };
+    }
+    if options.growth {
+        let table = growth::table(&ours, &options.only)?;
+        println!("\n{table}");
+        report::save(&out.join("growth.md"), &table)?;
+        return if options.record { record::table("growth", &table) } else { Ok(()) };
+    }
     let programs = [ours.as_path(), options.peer.as_path()];
     let mut rows = Vec::new();
     for work in WORKS.iter().filter(|work| work.name.contains(&options.only)) {
@@ -71,10 +99,13 @@ pub(crate) fn run(options: &Options) -> Result {
     let report =
         Report { ours: version(&ours)?, peer: version(&options.peer)?, rows, resources: [ours_takes?, peer_takes?] };
     println!("\n{}", report.table());
-    let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
     report::save(&out.join("bench.md"), &report.table())?;
     report::save(&out.join("bench.json"), &format!("{:#}\n", report.json()))?;
     report::save(&out.join("bench.svg"), &chart::svg(&report))?;
+    if options.record {
+        record::table("comparison", &format!("{}\n\n{}", record::machine(), report.table()))?;
+        report::save(&record::document("performance.svg"), &chart::svg(&report))?;
+    }
     match report.missed() {
         0 => println!("everything that is wanted was reached in this run"),
         count => println!("{count} figures that are wanted were missed in this run"),

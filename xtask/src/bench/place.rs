@@ -51,8 +51,8 @@ impl Place {
                 count.div_ceil(2)
             )),
             Place::Routes(count) => Some(format!(
-                "ip link set lo up; seq 1 {count} | awk '{{ printf \
-                 \"route add 10.%d.%d.0/24 dev lo metric %d\\n\", $1 / 250, $1 % 250, $1 }}' | ip -batch -"
+                "ip link set lo up; seq 1 {count} | awk '{{ printf \"route add 10.%d.%d.%d/32 dev lo metric %d\\n\", \
+                 $1 / 65536, ($1 / 256) % 256, $1 % 256, $1 }}' | ip -batch -"
             )),
             // Bind mounts of directories on the disk with the root: each is a line of the mount table.
             Place::Mounts(count) => Some(format!(

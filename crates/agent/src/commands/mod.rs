@@ -79,6 +79,13 @@ pub trait Handler: Command {
 
     /// Does it.
     fn run(cx: Context<'_>, args: Self::Args<'_>) -> Result<Self::Ret>;
+
+    /// Does it and appends the result as JSON. For a command whose result is so large that it is not to be held beside its
+    /// text.
+    fn answer(cx: Context<'_>, args: Self::Args<'_>, out: &mut Vec<u8>) -> Result<()> {
+        json::write(out, &Self::run(cx, args)?);
+        Ok(())
+    }
 }
 
 /// One line of the table.
@@ -116,10 +123,7 @@ const fn entry<H: Handler>() -> Entry {
 }
 
 fn call<H: Handler>(cx: Context<'_>, args: Node<'_>, out: &mut Vec<u8>) -> Result<()> {
-    let args = bind::from_node::<H::Args<'_>>(args)?;
-    let ret = H::run(cx, args)?;
-    json::write(out, &ret);
-    Ok(())
+    H::answer(cx, bind::from_node::<H::Args<'_>>(args)?, out)
 }
 
 /// Every command there is, in the order of the schema.

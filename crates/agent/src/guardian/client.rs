@@ -329,7 +329,7 @@ impl Client {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        child::kill_and_reap(child);
+        child::reap(child);
     }
 
     fn tell(&self, message: &Message<'_>, handle: Option<&Handle>) -> Result<()> {

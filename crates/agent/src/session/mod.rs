@@ -39,6 +39,10 @@ const QUEUE_HIGH: usize = 32 << 20;
 /// Messages above this size are read by the worker and not on the loop: none of the instant commands is that long.
 const ON_LOOP_MAX: usize = 64 << 10;
 
+/// How long the memory of large messages is kept for the next one. A file is copied in many of them, one at once after
+/// the other.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// What a waiting request weighs besides its bytes.
 const QUEUE_OVERHEAD: usize = 64;
 
@@ -67,6 +71,8 @@ pub struct Session {
     running: Option<Running>,
     worker: Option<Worker>,
     output: Output,
+    /// Until when memory is kept that nothing is in.
+    lingers: Option<Instant>,
     /// The host has left; what it asked for is carried out, and what it would have been told is dropped.
     gone: bool,
 }
@@ -117,6 +123,7 @@ impl Session {
             running: None,
             worker: None,
             output: Output::default(),
+            lingers: None,
             gone: false,
         }
     }
@@ -154,11 +161,11 @@ impl Session {
     /// When [`Session::expire`] has to be called.
     pub fn deadline(&self) -> Option<Instant> {
         let stalled = self.stalled.map(|(_, since)| since + self.grace);
-        [self.sync_deadline(), stalled].into_iter().flatten().min()
+        [self.end_of_grace(), stalled, self.lingers].into_iter().flatten().min()
     }
 
     /// When a synchronisation has waited long enough for what runs.
-    fn sync_deadline(&self) -> Option<Instant> {
+    fn end_of_grace(&self) -> Option<Instant> {
         let running = self.running.as_ref()?;
         let sync = self.queue.iter().find(|waiting| waiting.kind.is_sync())?;
         Some(sync.arrived.max(running.since) + self.grace)
@@ -178,6 +185,9 @@ impl Session {
         }
         self.pump(env, now);
         self.look_for_a_swallowed_sync(now);
+        if self.lingers.is_none() && (self.framer.has_spare() || self.output.has_spare()) {
+            self.lingers = Some(now + LINGER);
+        }
     }
 
     fn look_for_a_swallowed_sync(&mut self, now: Instant) {
@@ -190,7 +200,7 @@ impl Session {
     fn receive(&mut self, env: &mut Environment<'_>, document: Document, after_0xff: bool, now: Instant) {
         let mut kind = Kind::Other;
         if document.as_bytes().len() <= ON_LOOP_MAX {
-            let prepared = dispatch::prepare(document.as_bytes());
+            let prepared = dispatch::prepare(&document);
             kind = prepared.kind();
             if kind == Kind::SyncDelimited && after_0xff {
                 self.leave_behind(env);
@@ -234,7 +244,7 @@ impl Session {
     fn begin(&mut self, env: &mut Environment<'_>, document: Document, now: Instant) {
         let (mut lane, mut is_urgent) = (Lane::Worker, false);
         if document.as_bytes().len() <= ON_LOOP_MAX {
-            let prepared = dispatch::prepare(document.as_bytes());
+            let prepared = dispatch::prepare(&document);
             lane = prepared.lane();
             if lane == Lane::Instant {
                 self.reply(prepared.run(env.state, self.reply_limit));
@@ -243,27 +253,29 @@ impl Session {
             is_urgent = prepared.kind() == Kind::Thaw && env.state.freeze.is_frozen();
         }
         let document = Arc::new(document);
+        let room = self.output.take_spare();
         let need = if lane == Lane::Thaw { Need::Spare } else { Need::Common };
         let command = Arc::new(OnceLock::new());
         let job = Box::new({
             let (state, limit) = (Arc::clone(env.state), self.reply_limit);
             let (document, command) = (Arc::clone(&document), Arc::clone(&command));
             move || {
-                let prepared = dispatch::prepare(document.as_bytes());
+                let prepared = dispatch::prepare(&document);
                 let _ = command.set(prepared.name());
                 let undo = prepared.undo();
-                let reply = prepared.run(&state, limit);
+                let reply = prepared.run_into(room, &state, limit);
                 let undo = undo.and_then(|undo| {
                     let value = dispatch::value(&reply)?;
                     Some(Box::new(move || undo(&state, &value)) as Undo)
                 });
-                Answer { reply, undo }
+                // (The loop has let go of it as soon as it had started this.)
+                Answer { reply, undo, request: Arc::into_inner(document) }
             }
         });
         match env.executor.start(self.id, &mut self.worker, need, job) {
             Ok(ticket) => self.running = Some(Running { ticket, command, since: now }),
             Err(error) => {
-                let prepared = dispatch::prepare(document.as_bytes());
+                let prepared = dispatch::prepare(&document);
                 let reply = match is_urgent && !env.executor.is_closed() {
                     // Processes pile up on a frozen file system, and there may be no more threads to be had. The loop has
                     // nothing to do that would be as important.
@@ -282,14 +294,24 @@ impl Session {
             if self.gone {
                 executor::undo(done.answer);
             } else {
+                if let Some(request) = done.answer.request {
+                    self.framer.reuse(request);
+                }
+                self.lingers = None;
                 self.reply(done.answer.reply);
             }
             self.advance(env, now);
         }
     }
 
-    /// To be called at [`Session::deadline`]: the grace of a synchronisation without 0xFF is over.
+    /// To be called at [`Session::deadline`]: the grace of a synchronisation without 0xFF is over, or nothing large has
+    /// come for a while.
     pub fn expire(&mut self, env: &mut Environment<'_>, now: Instant) {
+        if self.lingers.is_some_and(|until| until <= now) {
+            self.lingers = None;
+            self.framer.release();
+            self.output.release();
+        }
         if self.stalled.is_some_and(|(_, since)| now >= since + self.grace) {
             self.stalled = None;
             if let Some(tail) = stalled::find(self.framer.unfinished()) {
@@ -299,7 +321,7 @@ impl Session {
                 self.advance(env, now);
             }
         }
-        if self.sync_deadline().is_none_or(|deadline| now < deadline) {
+        if self.end_of_grace().is_none_or(|deadline| now < deadline) {
             return;
         }
         self.leave_behind(env);

@@ -40,7 +40,7 @@ fn begins_with_a_sync(bytes: &[u8]) -> bool {
     let mut framer = Framer::new(Limits::default());
     framer.push(bytes);
     let Some(Frame::Document(first)) = framer.next() else { return false };
-    if !dispatch::prepare(first.as_bytes()).kind().is_sync() {
+    if !dispatch::prepare(&first).kind().is_sync() {
         return false;
     }
     while let Some(frame) = framer.next() {

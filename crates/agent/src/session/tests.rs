@@ -470,7 +470,10 @@ fn a_large_answer_is_written_once_and_into_a_buffer_of_its_size() {
     let bench = Bench::new();
     let size = 8 << 20;
     let request = format!(r#"{{"execute":"test-bytes","arguments":{{"id":{size}}}}}"#);
-    let reply = dispatch::prepare(request.as_bytes()).run(&bench.state, None);
+    let mut framer = Framer::new(Limits::default());
+    framer.push(request.as_bytes());
+    let Some(Frame::Document(document)) = framer.next() else { panic!("no message") };
+    let reply = dispatch::prepare(&document).run(&bench.state, None);
     assert!(reply.len() > size / 3 * 4);
     assert!(reply.capacity() < reply.len() + (64 << 10), "{} for {}", reply.capacity(), reply.len());
 }

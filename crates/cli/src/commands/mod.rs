@@ -7,8 +7,12 @@ mod completion;
 mod cpus;
 mod df;
 mod disks;
+mod doctor;
 mod exec;
+mod exporter;
+mod freeze;
 mod info;
+mod ip;
 mod keys;
 mod load;
 mod man;
@@ -22,9 +26,12 @@ mod routes;
 mod shell;
 mod shutdown;
 mod suspend;
+mod thaw;
 mod time;
+mod top;
 mod trim;
 mod users;
+mod wait;
 
 use std::fmt;
 
@@ -39,7 +46,10 @@ use crate::session::Session;
 /// All commands, in the order in which the help shows them.
 pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<ping::Ping>(),
+    Entry::each::<wait::Wait>(),
+    Entry::each::<doctor::Doctor>(),
     Entry::each::<info::Info>(),
+    Entry::each::<ip::Ip>(),
     Entry::each::<os::Os>(),
     Entry::each::<df::Df>(),
     Entry::each::<disks::Disks>(),
@@ -53,12 +63,16 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<exec::Exec>(),
     Entry::whole::<shell::Shell>(),
     Entry::each::<trim::Trim>(),
+    Entry::whole::<freeze::Freeze>(),
+    Entry::each::<thaw::Thaw>(),
     Entry::each::<shutdown::Shutdown>(),
     Entry::each::<reboot::Reboot>(),
     Entry::each::<suspend::Suspend>(),
     Entry::each::<passwd::Passwd>(),
     Entry::each::<keys::Keys>(),
     Entry::each::<call::Call>(),
+    Entry::whole::<top::Top>(),
+    Entry::whole::<exporter::Exporter>(),
     Entry::whole::<completion::Completion>(),
     Entry::whole::<man::Man>(),
 ];

@@ -54,7 +54,7 @@ impl PerTarget for Time {
 }
 
 /// How many nanoseconds the guest is ahead for certain, if it was asked at the one time and had answered at the other.
-fn ahead(guest: i64, before: i64, after: i64) -> i64 {
+pub(super) fn ahead(guest: i64, before: i64, after: i64) -> i64 {
     if guest > after {
         guest.saturating_sub(after)
     } else if guest < before {
@@ -65,7 +65,7 @@ fn ahead(guest: i64, before: i64, after: i64) -> i64 {
 }
 
 /// To the millisecond while it is short, to the second otherwise.
-fn duration(nanoseconds: i64) -> String {
+pub(super) fn duration(nanoseconds: i64) -> String {
     let duration = Duration::from_nanos(nanoseconds.unsigned_abs());
     if duration < Duration::from_secs(60) {
         return format!("{:.3} s", duration.as_secs_f64());

@@ -59,6 +59,22 @@ impl Libvirt {
         }
     }
 
+    /// The machine's definition in XML as it is now, with the state of its ports.
+    ///
+    /// # Errors
+    /// [`Error::NoVirsh`], [`Error::NoDomain`] or [`Error::Libvirt`].
+    pub fn definition(&mut self, timeout: Duration) -> Result<String, Error> {
+        let deadline = Deadline::after(timeout);
+        match self.virsh.run(&format!("dumpxml --domain {}", quoted(&self.domain)), deadline)? {
+            Some(said) if said.err.is_empty() => Ok(said.out),
+            Some(said) => {
+                self.explain(&said, deadline)?;
+                Err(Error::Libvirt(printable(&said.err)))
+            }
+            None => Err(Error::Libvirt("nothing, for too long".into())),
+        }
+    }
+
     /// One question and its answer.
     fn ask(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error> {
         let seconds = deadline.left().as_secs_f64().ceil().clamp(1.0, 1e9) as u32;

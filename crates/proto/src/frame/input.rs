@@ -6,19 +6,27 @@ use std::mem;
 /// A message of at least this size takes the buffer over instead of being copied.
 pub(super) const TAKE_OVER: usize = 256 << 10;
 
-/// An empty buffer of more than this is given back.
+/// An empty buffer of more than this is given back when its owner says so.
 pub(super) const KEEP: usize = 1 << 20;
 
 /// The bytes of a message.
 pub struct Document {
     pub(super) bytes: Vec<u8>,
     start: usize,
+    end: usize,
+    /// Whether all its strings are printable ASCII without an escape, as the framer has seen.
+    pub(super) plain: bool,
 }
 
 impl Document {
+    /// Whether no string in it needs to be looked at: printable ASCII, and no escape.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// The message, from its first byte to its last.
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+        self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 }
 
@@ -26,7 +34,7 @@ impl Document {
 impl Drop for Document {
     fn drop(&mut self) {
         // Larger ones are contents of files; clearing them would only cost time.
-        if self.bytes.len() < TAKE_OVER {
+        if self.as_bytes().len() < TAKE_OVER {
             clear(&mut self.bytes);
         }
     }
@@ -127,14 +135,32 @@ impl Input {
         self.start = self.end;
     }
 
-    /// Clears the memory when nothing is held, and gives much of it back.
+    /// Clears the memory when nothing is held.
     pub(super) fn tidy(&mut self) {
         if self.start == self.end {
             clear(self.buf.get_mut(..self.used).unwrap_or_default());
             (self.start, self.end, self.pos, self.used) = (0, 0, 0, 0);
-            if self.buf.len() > KEEP {
-                self.buf = Vec::new();
-            }
+        }
+    }
+
+    /// Whether a large buffer is there and holds nothing.
+    pub(super) fn has_spare(&self) -> bool {
+        self.start == self.end && self.buf.len() > KEEP
+    }
+
+    /// Gives a large buffer back that holds nothing.
+    pub(super) fn release(&mut self) {
+        if self.has_spare() {
+            self.buf = Vec::new();
+            (self.start, self.end, self.pos, self.used) = (0, 0, 0, 0);
+        }
+    }
+
+    /// Takes the buffer of a document for what comes next, if it is the larger one and nothing is held.
+    pub(super) fn reuse(&mut self, mut document: Document) {
+        if self.start == self.end && document.bytes.len() > self.buf.len().max(KEEP) {
+            self.buf = mem::take(&mut document.bytes);
+            (self.start, self.end, self.pos, self.used) = (0, 0, 0, 0);
         }
     }
 
@@ -145,12 +171,11 @@ impl Input {
         if self.seen() < TAKE_OVER.max(behind) {
             let bytes = self.text(0).to_vec();
             self.drop_seen();
-            return Document { bytes, start: 0 };
+            return Document { end: bytes.len(), bytes, start: 0, plain: false };
         }
         let tail = self.window().to_vec();
-        let mut bytes = mem::replace(&mut self.buf, tail);
-        bytes.truncate(self.pos);
-        let document = Document { bytes, start: self.start };
+        let bytes = mem::replace(&mut self.buf, tail);
+        let document = Document { bytes, start: self.start, end: self.pos, plain: false };
         (self.start, self.pos, self.end, self.used) = (0, 0, behind, behind);
         document
     }

@@ -211,7 +211,39 @@ fn the_largest_string_is_taken_and_one_byte_more_is_refused_without_keeping_it()
     let found = feed(&mut framer, 80 << 20);
     assert!(matches!(&found[..], [Frame::Broken(_)]), "{found:?}");
     assert_eq!(framer.pending(), 0);
+    // It is there for the next one until somebody says that there is none.
+    assert!(framer.has_spare());
+    framer.release();
     assert!(framer.input.buf.capacity() <= KEEP, "{}", framer.input.buf.capacity());
+}
+
+#[test]
+fn the_memory_of_a_large_message_serves_the_next_but_never_while_something_is_held() {
+    let large = format!("[\"{}\"]", "x".repeat(KEEP + 1));
+    let mut framer = Framer::new(Limits::default());
+    let message = |framer: &mut Framer| {
+        framer.push(large.as_bytes());
+        match framer.next() {
+            Some(Frame::Document(document)) => {
+                assert!(document.as_bytes() == large.as_bytes());
+                document
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = message(&mut framer);
+    let address = first.bytes.as_ptr();
+    framer.reuse(first);
+    assert!(framer.has_spare());
+    framer.push(b"[1]");
+    assert!(matches!(framer.next(), Some(Frame::Document(document)) if document.as_bytes() == b"[1]"));
+    let second = message(&mut framer);
+    assert_eq!(second.bytes.as_ptr(), address);
+    framer.push(b"[2");
+    framer.reuse(second);
+    assert!(!framer.has_spare());
+    framer.push(b"]");
+    assert!(matches!(framer.next(), Some(Frame::Document(document)) if document.as_bytes() == b"[2]"));
 }
 
 #[test]
@@ -350,6 +382,43 @@ proptest! {
                 let known = ["duplicate key", "escape", "Unicode character", "UTF-8"];
                 prop_assert!(known.iter().any(|known| error.desc.contains(known)), "{} {:?}", error.desc, text);
             }
+        }
+    }
+}
+
+#[test]
+fn a_document_is_read_the_same_whether_or_not_the_framer_has_looked_at_its_strings() {
+    let long = "a".repeat(100);
+    let plain = [
+        r#"{"execute":"guest-sync","arguments":{"id":1}}"#.to_owned(),
+        format!(r#"["", "{long}", '{long}"', "it's", 'a"b']"#),
+        r#""""#.to_owned(),
+        "[]".to_owned(),
+    ];
+    let not_plain = [
+        r#"["a\nb"]"#.to_owned(),
+        format!(r#"["{long}\"{long}"]"#),
+        format!(r#"['{long}\'']"#),
+        format!("[\"{long}ä\", \"b\"]"),
+        format!("{{\"{long}ä\": 1}}"),
+    ];
+    let mut framer = Framer::new(Limits::default());
+    for (text, is_plain) in plain.iter().map(|text| (text, true)).chain(not_plain.iter().map(|text| (text, false))) {
+        // One behind the other, each in pieces as well: nothing is taken over from the message before.
+        for piece in [1, 7, 1000] {
+            let mut documents = Vec::new();
+            for part in text.as_bytes().chunks(piece) {
+                framer.push(part);
+                while let Some(frame) = framer.next() {
+                    match frame {
+                        Frame::Document(document) => documents.push(document),
+                        other => panic!("{other:?} in {text}"),
+                    }
+                }
+            }
+            let [document] = documents.as_slice() else { panic!("{documents:?}") };
+            assert_eq!(document.is_plain(), is_plain, "{text}");
+            assert_eq!(crate::json::read_document(document), crate::json::read(text.as_bytes()), "{text}");
         }
     }
 }

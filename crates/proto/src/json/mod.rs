@@ -9,7 +9,7 @@ mod read;
 mod write;
 
 pub use node::Node;
-pub use read::read;
+pub use read::{read, read_document};
 pub use write::{write, write_node};
 
 /// Deepest nesting that [`read`] accepts, the same as the framer's: 1,024 open brackets.

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use super::{MAX_DEPTH, Node};
 use crate::error::{Error, Result};
+use crate::frame::Document;
 use crate::frame::lexis::{self, Number, Step};
 
 /// From this many members on, duplicates are looked for with a hash table.
@@ -18,7 +19,19 @@ const MANY_MEMBERS: usize = 16;
 /// # Errors
 /// `GenericError` `JSON parse error, …` for anything else, and `JSON nesting depth limit exceeded`.
 pub fn read(doc: &[u8]) -> Result<Node<'_>> {
-    let mut reader = Reader { doc, pos: 0 };
+    read_from(Reader { doc, pos: 0, plain: false })
+}
+
+/// The same of a document of the framer's. What that has seen already is not looked at again, which is a fifth of the
+/// agent's time for a large write.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_document(document: &Document) -> Result<Node<'_>> {
+    read_from(Reader { doc: document.as_bytes(), pos: 0, plain: document.is_plain() })
+}
+
+fn read_from(mut reader: Reader<'_>) -> Result<Node<'_>> {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut token = reader.token()?;
     loop {
@@ -128,6 +141,8 @@ fn keyword<'a>(word: &[u8]) -> Result<Node<'a>> {
 struct Reader<'a> {
     doc: &'a [u8],
     pos: usize,
+    /// Strings are printable ASCII without escapes: they end at the next quote.
+    plain: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -183,6 +198,9 @@ impl<'a> Reader<'a> {
         let mut len = 0;
         let mut escapes = false;
         let mut all_ascii = true;
+        if let Some(end) = memchr::memchr(quote, rest).filter(|_| self.plain) {
+            len = end;
+        }
         loop {
             let (run, ascii) = lexis::plain_run(&rest[len..], quote);
             len += run;

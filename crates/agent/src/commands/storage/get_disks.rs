@@ -28,25 +28,17 @@ fn disks(root: &Root) -> Result<Vec<GuestDiskInfo>> {
     let blocks = Blocks::new(root);
     let mut found = Vec::new();
     for disk in blocks.disks().context(|| "Can't open directory \"/sys/block\"".into())? {
-        if has_medium(&disk) {
-            found.push(describe(root, &blocks, &disk));
-            found.extend(blocks.partitions(&disk).iter().map(|partition| GuestDiskInfo {
-                name: partition.node.clone(),
-                dependencies: Some(vec![disk.node.clone()]),
-                partition: true,
-                address: None,
-                alias: None,
-                smart: None,
-            }));
-        }
+        found.push(describe(root, &blocks, &disk));
+        found.extend(blocks.partitions(&disk).iter().map(|partition| GuestDiskInfo {
+            name: partition.node.clone(),
+            dependencies: Some(vec![disk.node.clone()]),
+            partition: true,
+            address: None,
+            alias: None,
+            smart: None,
+        }));
     }
     Ok(found)
-}
-
-/// Leaves out drives without a disk in them, loop devices without a file, and the hidden devices by which the kernel
-/// keeps the several ways to one disk.
-fn has_medium(disk: &Block) -> bool {
-    disk.number.is_some() && fs::read(disk.dir.join("size")).is_ok_and(|size| size.trim_ascii() != b"0")
 }
 
 fn describe(root: &Root, blocks: &Blocks<'_>, disk: &Block) -> GuestDiskInfo {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use qga_proto::command::Empty;
 use qga_proto::error::Result;
@@ -41,12 +42,12 @@ struct Listed<'a> {
 fn fsinfo(root: &Root, usage: &Asker) -> Result<Vec<GuestFilesystemInfo>> {
     let table = Table::read(root)?;
     let all = list(&table);
-    let questions = all.iter().map(|listed| question(&table, listed)).collect::<Vec<_>>();
-    let answers = usage.ask(root, questions.clone());
+    let questions = Arc::new(all.iter().map(|listed| question(&table, listed)).collect::<Vec<_>>());
+    let answers = usage.ask(root, Arc::clone(&questions));
     let blocks = Blocks::new(root);
     let mut found: Vec<GuestFilesystemInfo> = all
         .iter()
-        .zip(&questions)
+        .zip(&*questions)
         .zip(answers)
         .filter_map(|((listed, question), answer)| describe(root, &blocks, listed, question, answer))
         .collect();

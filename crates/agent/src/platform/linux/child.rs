@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
 
 use super::errno::ErrnoText;
 use super::ffi;
@@ -146,7 +146,7 @@ impl Command<'_> {
         let pidfd = pid_of(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         for ours in [Some(&output), input.as_ref()].into_iter().flatten() {
             if let Err(errno) = ioctl_fionbio(ours, true) {
-                kill_and_reap(child);
+                reap(child);
                 return Err(self.failed("cannot read from stdout/stderr pipe", errno));
             }
         }
@@ -276,7 +276,7 @@ impl Running<'_> {
         match self.follow(give_up) {
             Ok(status) => self.outcome(status),
             Err(error) => {
-                kill_and_reap(self.child);
+                reap(self.child);
                 Err(error)
             }
         }
@@ -420,23 +420,30 @@ pub(super) fn pid_of(child: &process::Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
+/// The same for a child of the standard library's, which may have been reaped.
+pub(crate) fn reap(mut child: process::Child) {
+    if let (Ok(None), Some(pid)) = (child.try_wait(), pid_of(&child)) {
+        kill_and_reap(pid);
+    }
+}
+
 /// Kills a program that has not been reaped (so that its number is still its own), with its whole process group.
-pub(crate) fn kill_and_reap(mut child: process::Child) {
-    if matches!(child.try_wait(), Ok(Some(_))) {
+pub(crate) fn kill_and_reap(pid: Pid) {
+    let is_over = || !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None) | Err(Errno::INTR));
+    if is_over() {
         return;
     }
-    if let Some(pid) = pid_of(&child) {
-        let _ = kill_process_group(pid, Signal::KILL);
-    }
+    let _ = kill_process_group(pid, Signal::KILL);
     let until = Instant::now() + KILL_GRACE;
     while Instant::now() < until {
-        if !matches!(child.try_wait(), Ok(None)) {
+        if is_over() {
             return;
         }
         thread::sleep(Duration::from_millis(2));
     }
-    log::warn!("process {} does not end although it was killed: it is inside a system call that hangs", child.id());
-    let _ = thread::Builder::new().name("reaper".to_owned()).spawn(move || child.wait());
+    log::warn!("process {pid} does not end although it was killed: it is inside a system call that hangs");
+    let wait = move || while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {};
+    let _ = thread::Builder::new().name("reaper".to_owned()).spawn(wait);
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! All unsafe code of the agent: calls into the C library that `rustix` does not cover.
 #![allow(unsafe_code)]
 
+mod child;
 mod copy;
 mod heap;
 
-use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::{io, mem, process, ptr};
+use std::{io, mem, ptr};
 
 use rustix::io::Errno;
 use rustix::ioctl::{self, opcode};
 
+pub(super) use child::leave_descriptors;
+pub use child::{Image, start_afresh, start_image};
 pub use heap::Heap;
 
 /// Which side of a [`fork`] this is.
@@ -155,14 +156,14 @@ pub fn wipe(secret: &mut [u8]) {
 }
 
 /// The C library's text for an error number, in the C locale: `No such file or directory`.
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu"))]
 pub(crate) fn c_strerror(errno: i32) -> String {
     let mut buf: [libc::c_char; 256] = [0; 256];
     // SAFETY: the buffer is writable for its whole length, and XSI strerror_r ends what it writes with a NUL
     // within that length, whether it knows the number or not.
     unsafe {
         libc::strerror_r(errno, buf.as_mut_ptr(), buf.len());
-        CStr::from_ptr(buf.as_ptr()).to_string_lossy().into_owned()
+        std::ffi::CStr::from_ptr(buf.as_ptr()).to_string_lossy().into_owned()
     }
 }
 
@@ -324,181 +325,9 @@ pub fn ticks_per_second() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
 }
 
-/// Makes the child that `command` starts begin afresh: in a session (and so a process group) of its own, with every
-/// signal at its default and none blocked, without any descriptor of ours but its three standard ones, and not spared
-/// when memory runs out.
-///
-/// The daemon blocks the signals that it reads from a descriptor and ignores SIGPIPE; both would be inherited.
-pub fn start_afresh(command: &mut process::Command) {
-    // SAFETY: the closure runs between fork and exec, where only async-signal-safe work is allowed: it makes system
-    // calls on values of its own stack and neither allocates nor takes a lock.
-    unsafe {
-        command.pre_exec(|| {
-            if libc::setsid() == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            // Numbers that cannot be set (SIGKILL, SIGSTOP, the C library's own 32 and 33) are refused; that is fine.
-            for signal in 1..=64 {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            if libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut()) == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            // Everything we open closes on exec by itself; this is for what we were started with. Kernels before
-            // 5.11 do not know the call.
-            libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            super::child::give_up_favour();
-            Ok(())
-        });
-    }
-}
-
-/// Gives the calling thread a table of descriptors of its own, in which those from `first` on are not. They are not
-/// closed: the other threads still have them. Does nothing on kernels before 5.9.
-///
-/// For a thread that ends soon after and uses no descriptor from `first` on; what it opens itself is seen by no other.
-pub(super) fn leave_descriptors(first: u32) {
-    // SAFETY: the call has no memory preconditions. No descriptor is closed under somebody who owns it: with
-    // CLOSE_RANGE_UNSHARE only the table of this thread changes.
-    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) };
-}
-
-/// What a child becomes: files that are tried in turn, arguments, environment. Made before the fork, because nothing
-/// can be allocated after it.
-#[derive(Debug)]
-pub struct Image {
-    files: Vec<CString>,
-    /// What the pointers below point into; never read by itself.
-    _strings: Vec<CString>,
-    argv: Vec<*const libc::c_char>,
-    /// Arguments of the shell for a file that the kernel cannot run; the second place is for the file.
-    shell_argv: Vec<*const libc::c_char>,
-    envp: Vec<*const libc::c_char>,
-}
-
-// SAFETY: the pointers point into strings that the image owns, which move with it (their bytes stay where they are)
-// and are not written to.
-unsafe impl Send for Image {}
-// SAFETY: as above; nothing behind a shared reference changes.
-unsafe impl Sync for Image {}
-
-impl Image {
-    /// `argv` begins with the program's own name. The environment is exactly `envp`.
-    pub fn new(files: Vec<CString>, argv: Vec<CString>, envp: Vec<CString>) -> Self {
-        let pointers = |strings: &[CString]| strings.iter().map(|string| string.as_ptr()).collect::<Vec<_>>();
-        let ended = |mut list: Vec<_>| {
-            list.push(ptr::null());
-            list
-        };
-        let mut shell_argv = vec![SHELL.as_ptr(), ptr::null()];
-        shell_argv.extend(pointers(argv.get(1..).unwrap_or_default()));
-        Image {
-            files,
-            shell_argv: ended(shell_argv),
-            argv: ended(pointers(&argv)),
-            envp: ended(pointers(&envp)),
-            _strings: argv.into_iter().chain(envp).collect(),
-        }
-    }
-
-    /// Becomes the first of the files that can be run. Comes back only with the reason why none could. Makes system
-    /// calls and nothing else.
-    fn become_it(&mut self) -> io::Error {
-        let (mut refused, mut last) = (false, libc::ENOENT);
-        for file in &self.files {
-            // SAFETY: all arrays end with a null pointer and hold pointers to C strings that live as long as `self`.
-            unsafe { libc::execve(file.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
-            last = io::Error::last_os_error().raw_os_error().unwrap_or_default();
-            if last == libc::ENOEXEC {
-                if let Some(place) = self.shell_argv.get_mut(1) {
-                    *place = file.as_ptr();
-                }
-                // SAFETY: as above.
-                unsafe { libc::execve(SHELL.as_ptr(), self.shell_argv.as_ptr(), self.envp.as_ptr()) };
-            }
-            match last {
-                libc::EACCES => refused = true,
-                // Not here; perhaps in the next directory.
-                libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
-                _ => return io::Error::from_raw_os_error(last),
-            }
-        }
-        io::Error::from_raw_os_error(if refused { libc::EACCES } else { last })
-    }
-}
-
-const SHELL: &CStr = c"/bin/sh";
-
-/// Makes the child that `command` starts become `image` in place of the command's own program, which cannot have its
-/// own name or an environment entry without `=`. Last of what is done to the command: nothing after it is reached.
-pub fn become_image(command: &mut process::Command, mut image: Image) {
-    // SAFETY: the closure runs between fork and exec; it makes system calls on memory that was allocated before.
-    unsafe {
-        command.pre_exec(move || Err(image.become_it()));
-    }
-}
-
 /// Lets ended children be asked for their status, also when we were started by somebody who ignores SIGCHLD. To be
 /// called before any child is started.
 pub fn keep_ended_children() {
     // SAFETY: signal has no memory preconditions, and SIGCHLD has no handler of ours.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_child_started_afresh_has_no_signal_blocked_or_ignored() {
-        // SAFETY: plain calls on values of this thread's stack; nothing else in the tests uses these two signals.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, libc::SIGTERM);
-            libc::sigaddset(&mut set, libc::SIGHUP);
-            assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()), 0);
-            libc::signal(libc::SIGUSR2, libc::SIG_IGN);
-            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        }
-        let masks = |status: &str| -> Vec<u64> {
-            ["SigBlk:", "SigIgn:"]
-                .iter()
-                .map(|name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim())
-                .map(|mask| u64::from_str_radix(mask, 16).unwrap())
-                .collect()
-        };
-        let ours = masks(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
-        assert_eq!(ours[0] & 0x4001, 0x4001);
-        assert_eq!(ours[1] & 0x1800, 0x1800);
-
-        let mut command = process::Command::new("/bin/cat");
-        command.arg("/proc/self/status");
-        start_afresh(&mut command);
-        let status = command.output().unwrap().stdout;
-        let childs = masks(&String::from_utf8(status).unwrap());
-        // (32 and 33 belong to the C library, which leaves them ignored in what its posix_spawn starts.)
-        let foreign = 3_u64 << 31;
-        assert_eq!([childs[0], childs[1] & !foreign], [0, 0]);
-    }
-
-    #[test]
-    fn a_child_is_not_spared_as_we_are_when_memory_runs_out() {
-        let file = "/proc/self/oom_score_adj";
-        let before = std::fs::read_to_string(file).unwrap();
-        for (ours, theirs) in [("-10", "0\n"), ("10", "10\n")] {
-            if std::fs::write(file, ours).is_err() {
-                eprintln!("SKIPPED {ours}: it takes root");
-                continue;
-            }
-            let mut command = process::Command::new("/bin/cat");
-            command.arg(file);
-            start_afresh(&mut command);
-            let output = command.output();
-            let _ = std::fs::write(file, &before);
-            assert_eq!(String::from_utf8_lossy(&output.unwrap().stdout), theirs, "{ours}");
-        }
-    }
 }

@@ -19,6 +19,9 @@ use super::ffi;
 /// everybody.)
 const NEW_FILE: u32 = 0o644;
 
+/// Bytes read at a time: a multiple of three, so that each piece is whole groups of base64, which stays in the cache.
+pub const PIECE: usize = 192 << 10;
+
 /// How a file is opened, as for `fopen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenMode {
@@ -105,31 +108,49 @@ impl OpenFile {
         }
     }
 
-    /// Reads until there are `count` bytes, the end is met or nothing more is there. The flag says whether the end
-    /// was met, which exactly the rest of a file does not.
+    /// How many of `count` bytes a read is likely to get: as many as there are behind the position, in a file that
+    /// has a size.
+    pub fn available(&self, count: usize) -> usize {
+        match (self.file.metadata(), seek(&self.file, SeekFrom::Current(0))) {
+            (Ok(meta), Ok(position)) if meta.is_file() => {
+                usize::try_from(meta.len().saturating_sub(position)).unwrap_or(count).min(count)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Reads until there are `count` bytes, the end is met or nothing more is there, and passes them on in pieces of
+    /// [`PIECE`] bytes; only the last is shorter. Returns how many there were, and whether the end was met, which
+    /// exactly the rest of a file does not.
     ///
     /// # Errors
     ///
-    /// `failed to read file: <errno>` when there was nothing before the error. What was read before one is returned,
-    /// and the next call meets the error again.
-    pub fn read(&mut self, count: usize) -> Result<(Vec<u8>, bool)> {
-        if count == 0 {
-            return Ok((Vec::new(), false));
-        }
-        // All at once where the size is known; what has none grows as it is read.
-        let rest = match (self.file.metadata(), seek(&self.file, SeekFrom::Current(0))) {
-            (Ok(meta), Ok(position)) if meta.is_file() => meta.len().saturating_sub(position),
-            _ => 0,
-        };
-        let mut bytes = Vec::with_capacity(count.min(usize::try_from(rest).unwrap_or(count).max(4096)));
-        match (&self.file).take(count as u64).read_to_end(&mut bytes) {
-            Ok(_) => {
-                let eof = bytes.len() < count;
-                Ok((bytes, eof))
+    /// `failed to read file: <errno>` when there was nothing before the error. Else it counts as the end of what there
+    /// is, and the next call meets it again.
+    pub fn read(&mut self, count: usize, mut take: impl FnMut(&[u8])) -> Result<(usize, bool)> {
+        let mut piece = vec![0; count.min(PIECE)];
+        let mut total = 0;
+        while total < count {
+            let wanted = (count - total).min(PIECE);
+            let mut filled = 0;
+            let ended = loop {
+                let Some(room) = piece.get_mut(filled..wanted).filter(|room| !room.is_empty()) else { break None };
+                match retry_io(|| (&self.file).read(room)) {
+                    Ok(0) => break Some(Ok(())),
+                    Ok(got) => filled += got,
+                    Err(error) => break Some(Err(error)),
+                }
+            };
+            take(piece.get(..filled).unwrap_or_default());
+            total += filled;
+            match ended {
+                None => {}
+                Some(Ok(())) => return Ok((total, true)),
+                Some(Err(_)) if total > 0 => return Ok((total, false)),
+                Some(Err(error)) => return Err(error).context(|| "failed to read file".to_owned()),
             }
-            Err(_) if !bytes.is_empty() => Ok((bytes, false)),
-            Err(error) => Err(error).context(|| "failed to read file".to_owned()),
         }
+        Ok((total, false))
     }
 
     /// Writes the first `count` bytes of what `text` decodes to (all when `None`) and returns how many went out. On

@@ -2,13 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qga_proto::Error;
 use qga_proto::error::Result;
+use rustix::fs::{Access, AtFlags};
+use rustix::io::Errno;
 
 use super::errno::Context;
 use super::root::Root;
+use super::sysfs::{Failure, Reader};
 
 const BASE: &str = "/sys/devices/system/memory";
 
@@ -29,7 +32,8 @@ pub struct Block {
 /// The directory, or a file of a block, cannot be read.
 pub fn all(root: &Root) -> Result<Vec<Block>> {
     let list = || format!("Can't open directory \"{BASE}/\"");
-    let entries = match fs::read_dir(root.path(BASE)) {
+    let base = root.path(BASE);
+    let entries = match fs::read_dir(&base) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e).context(list),
@@ -39,23 +43,64 @@ pub fn all(root: &Root) -> Result<Vec<Block>> {
         indexes.extend(entry.context(list)?.file_name().to_str().and_then(index));
     }
     indexes.sort_unstable();
+    let base = File::open(base).context(list)?;
+    let mut eye = Eye { base, reader: Reader::default(), removable: None, all_alike: removable_is_one_for_all(root) };
     let mut blocks = Vec::with_capacity(indexes.len());
     for index in indexes {
-        blocks.extend(look(root, index)?);
+        blocks.extend(eye.look(index)?);
     }
     Ok(blocks)
 }
 
-/// `None` where it has gone.
-fn look(root: &Root, index: u64) -> Result<Option<Block>> {
-    let Some(state) = read_file(dir(root, index).join("state"), "state")? else {
-        let is_there = dir(root, index).is_dir();
-        // What cannot be switched is on.
-        return Ok(is_there.then_some(Block { index, online: true, can_offline: false }));
-    };
-    let removable = read_file(dir(root, index).join("removable"), "removable")?;
-    let can_offline = removable.is_some_and(|text| !text.starts_with(b"0"));
-    Ok(Some(Block { index, online: state.starts_with(b"online"), can_offline }))
+/// What looks at one block after the other.
+struct Eye {
+    /// The directory with all of them.
+    base: File,
+    reader: Reader,
+    /// What the last file `removable` said.
+    removable: Option<bool>,
+    /// Whether that holds for all.
+    all_alike: bool,
+}
+
+impl Eye {
+    /// `None` where it has gone.
+    fn look(&mut self, index: u64) -> Result<Option<Block>> {
+        let online = self.read(&format!("memory{index}/state"), "state", |text| text.starts_with(b"online"))?;
+        let Some(online) = online else {
+            let block = format!("memory{index}");
+            let is_there = rustix::fs::accessat(&self.base, block, Access::EXISTS, AtFlags::empty()).is_ok();
+            // What cannot be switched is on.
+            return Ok(is_there.then_some(Block { index, online: true, can_offline: false }));
+        };
+        if self.removable.is_none() || !self.all_alike {
+            let file = format!("memory{index}/removable");
+            self.removable = self.read(&file, "removable", |text| !text.starts_with(b"0"))?;
+        }
+        Ok(Some(Block { index, online, can_offline: self.removable.unwrap_or(false) }))
+    }
+
+    /// What a file says; `None` where it is missing.
+    fn read<T>(&mut self, file: &str, name: &str, understand: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        match self.reader.read(&self.base, Path::new(file)) {
+            // The block went between the two calls.
+            Err(Failure::Open(Errno::NOENT) | Failure::Read(Errno::NODEV)) => Ok(None),
+            Err(Failure::Open(errno)) => Err(errno).context(|| format!("open sysfs file \"{name}\"")),
+            Err(Failure::Read(errno)) => Err(errno).context(|| format!("pread sysfs file \"{name}\"")),
+            Ok(b"") => Err(Error::generic(format!("pread sysfs file \"{name}\": unexpected EOF"))),
+            Ok(text) => Ok(Some(understand(text))),
+        }
+    }
+}
+
+/// Since 5.7 the file `removable` of each block says only whether the kernel was built with memory hot-remove. There
+/// may be tens of thousands of blocks, and half of the time is to read these files. (5.10 to be sure: older kernels
+/// with parts of newer ones are about.)
+fn removable_is_one_for_all(root: &Root) -> bool {
+    let release = root.read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = String::from_utf8_lossy(&release);
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(Some(major)), Some(Some(minor))) if (major, minor) >= (5, 10))
 }
 
 /// The size of a block in bytes.

@@ -30,6 +30,7 @@ pub mod serial;
 pub mod sleep;
 pub mod spawn;
 pub mod stats;
+pub mod sysfs;
 pub mod udev;
 pub mod usage;
 pub mod utmp;

@@ -96,8 +96,9 @@ impl FileSystem {
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     mounts: Vec<Mount>,
-    /// What is mounted where on which mount.
-    children: HashMap<(Option<u64>, PathBuf), usize>,
+    /// Places in `mounts`, in the order of what each is mounted on, and where: looked up without a copy of a path, and made
+    /// without one.
+    children: Vec<usize>,
 }
 
 impl Table {
@@ -114,12 +115,15 @@ impl Table {
     /// Makes it from the text of `mountinfo`. Lines that do not fit are left out.
     pub fn parse(text: &[u8]) -> Self {
         let mut mounts: Vec<Mount> = text.split(|b| *b == b'\n').filter_map(parse_line).collect();
-        let known: std::collections::HashSet<u64> = mounts.iter().map(|mount| mount.id).collect();
+        let mut known: Vec<u64> = mounts.iter().map(|mount| mount.id).collect();
+        known.sort_unstable();
         // What the first mount lies on is outside of our root, hence not in the table; rootfs names itself.
         for mount in &mut mounts {
-            mount.parent = mount.parent.filter(|parent| *parent != mount.id && known.contains(parent));
+            mount.parent = mount.parent.filter(|parent| *parent != mount.id && known.binary_search(parent).is_ok());
         }
-        let children = mounts.iter().enumerate().map(|(i, m)| ((m.parent, m.point.clone()), i)).collect();
+        let mut children: Vec<usize> = (0..mounts.len()).collect();
+        // (Stable: of two in one place the later one comes last.)
+        children.sort_by_key(|i| mounts.get(*i).map(|mount| (mount.parent, mount.point.as_os_str())));
         Table { mounts, children }
     }
 
@@ -131,12 +135,17 @@ impl Table {
     /// The mount that an absolute path without links leads to; other mounts on the way cover what is below them.
     pub fn lookup(&self, path: &Path) -> Option<&Mount> {
         let mut at: Option<&Mount> = None;
+        let mut below = self.mounted_on(None);
         let mut steps = 0;
-        let mut prefix = PathBuf::new();
+        let mut prefix = OsString::with_capacity(path.as_os_str().len());
         for part in path.components() {
+            if !matches!(prefix.as_bytes(), b"" | b"/") {
+                prefix.push("/");
+            }
             prefix.push(part);
-            while let Some(i) = self.children.get(&(at.map(|mount| mount.id), prefix.clone())) {
-                at = self.mounts.get(*i);
+            while let Some(mount) = self.mounted_at(below, &prefix) {
+                at = Some(mount);
+                below = self.mounted_on(Some(mount.id));
                 steps += 1;
                 // A table of the kernel's is a tree; one that is not must not hold us.
                 if steps > self.mounts.len() {
@@ -145,6 +154,22 @@ impl Table {
             }
         }
         at
+    }
+
+    /// The part of `children` that is mounted on this mount.
+    fn mounted_on(&self, parent: Option<u64>) -> &[usize] {
+        let parent_of = |i: &usize| self.mounts.get(*i).and_then(|mount| mount.parent);
+        let start = self.children.partition_point(|i| parent_of(i) < parent);
+        let rest = self.children.get(start..).unwrap_or_default();
+        rest.get(..rest.partition_point(|i| parent_of(i) <= parent)).unwrap_or_default()
+    }
+
+    /// Which of the mounts on one mount is in this place; of several the last.
+    fn mounted_at(&self, below: &[usize], point: &OsStr) -> Option<&Mount> {
+        let point_of = |i: &usize| self.mounts.get(*i).map(|mount| mount.point.as_os_str());
+        let end = below.partition_point(|i| point_of(i) <= Some(point));
+        let last = below.get(end.checked_sub(1)?)?;
+        self.mounts.get(*last).filter(|mount| mount.point.as_os_str() == point)
     }
 
     /// Whether the path of a mount leads to that mount, and not to another one that covers it.
@@ -186,17 +211,19 @@ pub fn block_device(node: &Path) -> Option<Device> {
 
 /// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG]... - TYPE SOURCE SUPEROPTIONS`
 fn parse_line(line: &[u8]) -> Option<Mount> {
-    let fields: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
-    let dash = fields.iter().skip(5).position(|field| *field == b"-")? + 5;
-    let source = fields.get(dash + 2).filter(|source| !source.is_empty())?;
+    let mut fields = line.split(|b| *b == b' ');
+    let [id, parent, device, _, point] = [(); 5].map(|()| fields.next());
+    fields.find(|field| *field == b"-")?;
+    let [fs_type, source, options] = [(); 3].map(|()| fields.next());
+    let full = |field: Option<&[u8]>| Some(OsString::from_vec(unescape(field.filter(|field| !field.is_empty())?)));
     Some(Mount {
-        id: number(fields.first()?)?,
-        parent: number(fields.get(1)?),
-        device: Device::parse(fields.get(2)?)?,
-        point: PathBuf::from(OsString::from_vec(unescape(fields.get(4).filter(|point| !point.is_empty())?))),
-        fs_type: OsString::from_vec(unescape(fields.get(dash + 1)?)),
-        source: OsString::from_vec(unescape(source)),
-        options: fields.get(dash + 3).map_or(Vec::new(), |options| options.to_vec()),
+        id: number(id?)?,
+        parent: number(parent?),
+        device: Device::parse(device?)?,
+        point: PathBuf::from(full(point)?),
+        fs_type: OsString::from_vec(unescape(fs_type?)),
+        source: full(source)?,
+        options: options.unwrap_or_default().to_vec(),
     })
 }
 

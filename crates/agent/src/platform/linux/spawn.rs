@@ -5,18 +5,20 @@
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{self, Stdio};
+use std::process::ExitStatus;
 
 use qga_proto::error::Error;
 use qga_proto::types::exec::CaptureOutput;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
-use super::child::{self, pid_of};
+use super::child::{self, FILES_FROM};
 use super::errno::ErrnoText;
 use super::ffi::{self, Image};
 
@@ -49,7 +51,7 @@ impl fmt::Debug for Program<'_> {
 #[derive(Debug)]
 pub struct Started {
     /// The process; whoever has this reaps it.
-    pub child: process::Child,
+    pub child: Child,
     /// Becomes readable when the process ends. `None` on kernels before 5.3, or when there are no descriptors left.
     pub pidfd: Option<OwnedFd>,
     /// Its standard input.
@@ -58,6 +60,35 @@ pub struct Started {
     pub out: Option<Pipe>,
     /// Its standard error.
     pub err: Option<Pipe>,
+}
+
+/// A process that has been started and not reaped.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+}
+
+impl Child {
+    /// Its process id; nobody else has it until the process is reaped.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Reaps it if it has ended; after that it is not to be asked again.
+    ///
+    /// # Errors
+    /// Somebody else has reaped it.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Errno> {
+        let ended = waitpid(Some(self.pid), WaitOptions::NOHANG)?;
+        Ok(ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
+    }
+}
+
+/// The child's ends of its standard output and error, where they are pipes, and ours.
+struct Outputs {
+    theirs: [Option<OwnedFd>; 2],
+    out: Option<OwnedFd>,
+    err: Option<OwnedFd>,
 }
 
 impl Program<'_> {
@@ -78,72 +109,62 @@ impl Program<'_> {
     /// In the words of the library that the C agent uses: `Failed to execute child process “x” (No such file or
     /// directory)`.
     pub fn start(&self) -> Result<Started, Error> {
-        let image = self.image().map_err(|errno| self.cannot_execute(errno))?;
-        // The command's own program is never reached.
-        let mut command = process::Command::new("/");
+        let mut image = self.image().map_err(|errno| self.cannot_execute(errno))?;
         let (stdin, input) = match self.input {
             true => pipe().map(|(theirs, ours)| (Some(theirs), Some(ours))).map_err(no_pipe)?,
             false => (None, None),
         };
-        let mut given: Vec<RawFd> = stdin.iter().map(AsRawFd::as_raw_fd).collect();
-        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
-        let (out, err) = self.outputs(&mut command, &mut given).map_err(no_pipe)?;
-        ffi::start_afresh(&mut command);
-        ffi::become_image(&mut command, image);
-        let child = child::spawn_apart(&mut command, &given).map_err(|error| {
-            match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(errno @ (Errno::MFILE | Errno::NFILE)) => no_pipe(errno),
-                Some(errno @ (Errno::AGAIN | Errno::NOMEM)) => {
-                    Error::generic(format!("Failed to fork ({})", errno.errno_text()))
-                }
-                Some(errno) => self.cannot_execute(errno),
-                None => Error::generic(format!("Failed to execute child process “{}” ({error})", self.path)),
-            }
-        })?;
-        // Our copies of the child's ends go with this; while we had them no pipe would ever end.
-        drop(command);
-        let pidfd = pid_of(&child).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let Outputs { theirs: [stdout, stderr], out, err } = self.outputs().map_err(no_pipe)?;
+        let null = |flags| rustix::fs::open(c"/dev/null", flags | OFlags::CLOEXEC, Mode::empty());
+        let filled = |stream: Option<OwnedFd>, flags| stream.map_or_else(|| null(flags), Ok);
+        let stdin = filled(stdin, OFlags::RDONLY).map_err(|errno| self.failed(errno))?;
+        let stdout = filled(stdout, OFlags::WRONLY).map_err(|errno| self.failed(errno))?;
+        let stderr = filled(stderr, OFlags::WRONLY).map_err(|errno| self.failed(errno))?;
+        let streams = [&stdin, &stdout, &stderr].map(AsFd::as_fd);
+        let pid = ffi::start_image(&mut image, streams, FILES_FROM.unsigned_abs())
+            .map_err(|error| self.failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        // While we have our copies of the child's ends no pipe ever ends.
+        drop((stdin, stdout, stderr));
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+        let child = Child { pid };
         let started = Started { child, pidfd, input: input.map(Pipe), out: out.map(Pipe), err: err.map(Pipe) };
         for pipe in [&started.input, &started.out, &started.err].into_iter().flatten() {
             if let Err(errno) = ioctl_fionbio(&pipe.0, true) {
-                child::kill_and_reap(started.child);
+                child::kill_and_reap(pid);
                 return Err(no_pipe(errno));
             }
         }
         Ok(started)
     }
 
+    /// Why it was not started.
+    fn failed(&self, errno: Errno) -> Error {
+        match errno {
+            Errno::MFILE | Errno::NFILE => no_pipe(errno),
+            Errno::AGAIN | Errno::NOMEM => Error::generic(format!("Failed to fork ({})", errno.errno_text())),
+            errno => self.cannot_execute(errno),
+        }
+    }
+
     fn cannot_execute(&self, errno: Errno) -> Error {
         Error::generic(format!("Failed to execute child process “{}” ({})", self.path, errno.errno_text()))
     }
 
-    /// Gives the command its outputs, which are noted in `given`, and returns our ends: of standard output, of standard
-    /// error.
-    fn outputs(
-        &self,
-        command: &mut process::Command,
-        given: &mut Vec<RawFd>,
-    ) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Errno> {
-        let (mut out, mut err) = (None, None);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+    /// Makes the pipes of its outputs.
+    fn outputs(&self) -> Result<Outputs, Errno> {
+        let (mut stdout, mut stderr, mut out, mut err) = (None, None, None, None);
         if matches!(self.capture, CaptureOutput::Stdout | CaptureOutput::Separated | CaptureOutput::Merged) {
             let (ours, theirs) = pipe()?;
             if self.capture == CaptureOutput::Merged {
-                let twin = rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?;
-                given.push(twin.as_raw_fd());
-                command.stderr(twin);
+                stderr = Some(rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?);
             }
-            given.push(theirs.as_raw_fd());
-            command.stdout(theirs);
-            out = Some(ours);
+            (stdout, out) = (Some(theirs), Some(ours));
         }
         if matches!(self.capture, CaptureOutput::Stderr | CaptureOutput::Separated) {
             let (ours, theirs) = pipe()?;
-            given.push(theirs.as_raw_fd());
-            command.stderr(theirs);
-            err = Some(ours);
+            (stderr, err) = (Some(theirs), Some(ours));
         }
-        Ok((out, err))
+        Ok(Outputs { theirs: [stdout, stderr], out, err })
     }
 
     fn image(&self) -> Result<Image, Errno> {

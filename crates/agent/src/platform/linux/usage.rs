@@ -81,14 +81,14 @@ type Ask = Arc<dyn Fn(&Question) -> Option<Answer> + Send + Sync>;
 
 impl Asker {
     /// Asks each; `None` for one that does not answer in time, or cannot be reached.
-    pub fn ask(&self, root: &Root, questions: Vec<Question>) -> Vec<Option<Answer>> {
+    pub fn ask(&self, root: &Root, questions: impl Into<Arc<Vec<Question>>>) -> Vec<Option<Answer>> {
         let root = root.clone();
         self.ask_by(questions, &(Arc::new(move |question: &Question| look(&root, question)) as Ask))
     }
 
-    fn ask_by(&self, questions: Vec<Question>, ask: &Ask) -> Vec<Option<Answer>> {
+    fn ask_by(&self, questions: impl Into<Arc<Vec<Question>>>, ask: &Ask) -> Vec<Option<Answer>> {
         let end = Instant::now() + self.patience.all;
-        let questions = Arc::new(questions);
+        let questions = questions.into();
         let mut answers = vec![None; questions.len()];
         let mut next = 0;
         while next < questions.len() && self.stuck().len() < MAX_STUCK && Instant::now() < end {

@@ -1,7 +1,7 @@
 //! The programs that the host has started, by process id, and what they have left behind.
 //!
 //! One thread, the follower, feeds and reads all of them and reaps each when it ends. It is there while there is
-//! something to follow, and sleeps until something happens.
+//! something to follow and a moment longer, and sleeps until something happens.
 //!
 //! Rules for what nobody fetches, or nobody reads, or never ends:
 //!
@@ -147,7 +147,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// Hands a program over to the follower.
     fn take(mut self, started: Started, input: Vec<u8>) -> Result<i64> {
-        let pid = i64::from(started.child.id());
+        let pid = i64::from(started.child.pid().as_raw_pid());
         let inserted = self.shared.lock().insert(started, input, self.descriptors);
         match inserted {
             Ok(()) => {
@@ -156,7 +156,7 @@ impl Place<'_> {
                 Ok(pid)
             }
             Err((child, errno)) => {
-                child::kill_and_reap(child);
+                child::kill_and_reap(child.pid());
                 Err(cannot_follow(errno))
             }
         }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::process::Child;
 use std::time::Instant;
+
+use crate::platform::linux::spawn::Child;
 
 /// How a program has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

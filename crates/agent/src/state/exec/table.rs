@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use rustix::io::Errno;
 
 use super::process::{Captured, End, Key, Life, Outcome, Process, Role};
 use super::{MOST_DESCRIPTORS, MOST_INPUT, MOST_KEPT, MOST_LEFT, MOST_RESULTS, PATIENCE, QUIET, Status};
-use crate::platform::linux::spawn::{Flow, Pipe, Started};
+use crate::platform::linux::spawn::{Child, Flow, Pipe, Started};
 use crate::platform::linux::watch::{Interest, Watch};
 
 /// How often processes without a descriptor are asked after.
@@ -99,7 +98,7 @@ impl Table {
         let Started { child, pidfd, input: stdin, out, err } = started;
         let Some(watch) = self.watch.clone() else { return Err((child, Errno::BADF)) };
         let serial = self.last + 1;
-        let pid = i64::from(child.id());
+        let pid = i64::from(child.pid().as_raw_pid());
         let captured = |pipe: &Option<Pipe>| pipe.as_ref().map(|_| Captured::default());
         let (kept_out, kept_err) = (captured(&out), captured(&err));
         // Nothing to write: closed at once.

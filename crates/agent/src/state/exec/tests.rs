@@ -279,7 +279,7 @@ fn of_the_results_nobody_fetches_the_oldest_go() {
     for _ in 0..MOST_RESULTS + 50 {
         pids.push(exec.start(&echo, Vec::new()).unwrap());
         // One after the other, so that it is known which is older.
-        until("it has ended", &exec, |table| table.watch.is_none());
+        until("it has ended", &exec, Table::is_idle);
     }
     assert_eq!(exec.shared.lock().holds().results, MOST_RESULTS);
     for pid in &pids[..50] {

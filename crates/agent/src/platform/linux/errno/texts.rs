@@ -140,12 +140,11 @@ pub(super) fn text(errno: i32) -> Option<&'static str> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_env = "gnu")]
     fn every_text_is_glibcs() {
         use crate::platform::linux::errno::ErrnoText;
         use crate::platform::linux::ffi;

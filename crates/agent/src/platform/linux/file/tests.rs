@@ -49,8 +49,16 @@ fn b64(bytes: &[u8]) -> String {
     String::from_utf8(text).unwrap()
 }
 
+/// What a read passes on, put together.
+fn read_all(file: &mut OpenFile, count: usize) -> Result<(Vec<u8>, bool)> {
+    let mut bytes = Vec::new();
+    let (total, eof) = file.read(count, |piece| bytes.extend_from_slice(piece))?;
+    assert_eq!(total, bytes.len());
+    Ok((bytes, eof))
+}
+
 fn read(file: &mut OpenFile, count: usize) -> (String, bool) {
-    let (bytes, eof) = file.read(count).unwrap();
+    let (bytes, eof) = read_all(file, count).unwrap();
     (String::from_utf8(bytes).unwrap(), eof)
 }
 
@@ -237,10 +245,10 @@ fn a_fifo_gives_what_it_has_and_loses_nothing() {
     let mut file = dir.open("fifo", "r").unwrap();
     assert_eq!(read(&mut file, 4096), (String::new(), true), "nobody writes");
     let mut writer = other_end(dir.path("fifo"));
-    assert_eq!(desc(file.read(4096)), "failed to read file: Resource temporarily unavailable");
+    assert_eq!(desc(read_all(&mut file, 4096)), "failed to read file: Resource temporarily unavailable");
     writer.write_all(b"data").unwrap();
     assert_eq!(read(&mut file, 4096), ("data".to_owned(), false));
-    assert_eq!(desc(file.read(2)), "failed to read file: Resource temporarily unavailable");
+    assert_eq!(desc(read_all(&mut file, 2)), "failed to read file: Resource temporarily unavailable");
     writer.write_all(b"more").unwrap();
     assert_eq!(read(&mut file, 2), ("mo".to_owned(), false));
     assert_eq!(read(&mut file, 2), ("re".to_owned(), false));
@@ -286,8 +294,8 @@ fn an_error_comes_with_the_call_that_caused_it() {
     assert_eq!(desc(full().write("aGk=", None)), "failed to write to file: No space left on device");
     assert_eq!(full().close(), Ok(()));
     assert_eq!(desc(dir.open("f", "r").unwrap().write("aGk=", None)), "failed to write to file: Bad file descriptor");
-    assert_eq!(desc(dir.open("f", "w").unwrap().read(1)), "failed to read file: Bad file descriptor");
-    assert_eq!(desc(dir.open("dir", "r").unwrap().read(1)), "failed to read file: Is a directory");
+    assert_eq!(desc(read_all(&mut dir.open("f", "w").unwrap(), 1)), "failed to read file: Bad file descriptor");
+    assert_eq!(desc(read_all(&mut dir.open("dir", "r").unwrap(), 1)), "failed to read file: Is a directory");
 }
 
 #[test]
@@ -367,19 +375,19 @@ fn large_files_survive_the_way_in_and_out() {
     assert_eq!(file.write(&wrapped, None), Ok(bytes.len() as u64));
     assert!(fs::read(dir.path("f")).unwrap() == bytes);
     file.seek(Seek::Start(0)).unwrap();
-    let (got, eof) = file.read(bytes.len()).unwrap();
+    let (got, eof) = read_all(&mut file, bytes.len()).unwrap();
     assert!(got == bytes && !eof);
     file.seek(Seek::Start(1)).unwrap();
-    let (got, eof) = file.read(48 << 20).unwrap();
+    let (got, eof) = read_all(&mut file, 48 << 20).unwrap();
     assert!(got == bytes[1..] && eof);
 }
 
 #[test]
 fn files_without_a_size_are_read_whole() {
     let file = OpenFile::open("/proc/self/maps", OpenMode::parse("r").unwrap(), "r");
-    let (bytes, eof) = file.unwrap().read(48 << 20).unwrap();
+    let (bytes, eof) = read_all(&mut file.unwrap(), 48 << 20).unwrap();
     assert!(bytes.len() > 100 && eof);
     let file = OpenFile::open("/dev/zero", OpenMode::parse("r").unwrap(), "r");
-    let (bytes, eof) = file.unwrap().read(100_000).unwrap();
+    let (bytes, eof) = read_all(&mut file.unwrap(), 100_000).unwrap();
     assert!(bytes == [0; 100_000] && !eof);
 }

@@ -35,6 +35,27 @@ fn blocks_are_listed_by_number_with_what_their_files_say() {
 }
 
 #[test]
+fn where_the_kernel_says_the_same_of_all_blocks_it_is_asked_once() {
+    let (_dir, root) = system();
+    fs::create_dir_all(root.path("/proc/sys/kernel")).unwrap();
+    for index in 1..4 {
+        write(&root, &format!("memory{index}/state"), "online\n");
+    }
+    write(&root, "memory1/removable", "1\n");
+    for (release, seen) in [
+        ("6.1.0-13-amd64", [true, true, true]),
+        ("5.10.0", [true, true, true]),
+        ("5.9.16", [true, false, false]),
+        ("4.18.0-553.el8", [true, false, false]),
+        ("", [true, false, false]),
+    ] {
+        fs::write(root.path("/proc/sys/kernel/osrelease"), format!("{release}\n")).unwrap();
+        let all: Vec<_> = all(&root).unwrap().iter().map(|block| block.can_offline).collect();
+        assert_eq!(all, seen, "{release}");
+    }
+}
+
+#[test]
 fn what_only_starts_like_a_block_is_none_and_no_block_is_no_error() {
     let (dir, root) = system();
     assert_eq!(all(&root).unwrap(), []);
@@ -49,7 +70,9 @@ fn what_only_starts_like_a_block_is_none_and_no_block_is_no_error() {
 #[test]
 fn a_block_that_has_gone_is_left_out() {
     let (_dir, root) = system();
-    assert_eq!(look(&root, 7).unwrap(), None);
+    let base = File::open(root.path(BASE)).unwrap();
+    let mut eye = Eye { base, reader: Reader::default(), removable: None, all_alike: false };
+    assert_eq!(eye.look(7).unwrap(), None);
 }
 
 #[test]

@@ -13,6 +13,11 @@ fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
 }
 
+fn wait(child: &Child) -> ExitStatus {
+    let (_, status) = waitpid(Some(child.pid()), WaitOptions::empty()).unwrap().unwrap();
+    ExitStatus::from_raw(status.as_raw())
+}
+
 /// Runs a program to its end: exit status, standard output, standard error.
 fn run(program: Program<'_>) -> (Option<i32>, String, String) {
     let mut started = program.start().unwrap();
@@ -26,7 +31,7 @@ fn run(program: Program<'_>) -> (Option<i32>, String, String) {
         text
     };
     let (out, err) = (read(started.out), read(started.err));
-    (started.child.wait().unwrap().code(), out, err)
+    (wait(&started.child).code(), out, err)
 }
 
 fn sh(script: &str, capture: CaptureOutput) -> (Option<i32>, String, String) {
@@ -74,13 +79,13 @@ fn a_mode_makes_no_pipe_that_it_does_not_need() {
     ] {
         let program = Program { args: &strings(&["-c", "exit"]), capture, input, ..NONE };
         assert_eq!(program.descriptors(), pipes + 1);
-        let mut started = program.start().unwrap();
+        let started = program.start().unwrap();
         let made = [&started.input, &started.out, &started.err].into_iter().flatten();
         for pipe in made.clone() {
             assert!(rustix::io::fcntl_getfd(pipe).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         }
         assert_eq!(made.count(), pipes, "{capture:?}");
-        started.child.wait().unwrap();
+        wait(&started.child);
     }
 }
 
@@ -225,7 +230,7 @@ fn the_end_of_a_process_can_be_waited_for() {
         assert!(ended(Duration::from_secs(60)));
     }
     drop(started.input.take());
-    started.child.wait().unwrap();
+    wait(&started.child);
 }
 
 #[test]
@@ -245,8 +250,8 @@ fn our_end_of_a_pipe_never_blocks() {
         assert!(Instant::now() < until);
     }
     assert!(taken >= 4096);
-    started.child.kill().unwrap();
-    started.child.wait().unwrap();
+    rustix::process::kill_process(started.child.pid(), rustix::process::Signal::KILL).unwrap();
+    wait(&started.child);
     // A child that another test starts at this moment has copies of the other ends until it is itself.
     while (input.write(b"x"), out.read(&mut [0; 16])) != (Flow::Over, Flow::Over) {
         assert!(Instant::now() < until);

@@ -1,0 +1,115 @@
+//! Files through the port of a virtual machine: how long they take, and how much of that is the agent's.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use vm_tests::agent::{Agent, libraries};
+use vm_tests::{Image, Machine, Spec};
+
+use super::work::write_request;
+use crate::process::Result;
+use crate::{packages, target};
+
+/// What is copied in each direction, in pieces of [`PIECE`] bytes.
+const PIECES: usize = 16;
+const PIECE: usize = 1 << 20;
+
+/// The longest that one reply may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Processor time of the agent until now, in hundredths of a second: of its own code, and of the kernel at its calls, which
+/// is copying through the port for the most part.
+const SPENT: [&str; 2] = ["cut -d' ' -f14 /proc/$(pidof qemu-ga)/stat", "cut -d' ' -f15 /proc/$(pidof qemu-ga)/stat"];
+
+/// Copies files to and from a machine with each of these agents. Returns the table.
+pub(super) fn table(programs: &[&Path]) -> Result<String> {
+    packages::install(vm_tests::PACKAGES)?;
+    if packages::has_dpkg() && !target().join("vm-cache/kernel").exists() {
+        packages::update()?;
+    }
+    let mut text = String::from(
+        "| agent in the machine | work | time | rate | in the kernel, at the port | in the agent's own code | share |\n\
+         |---|---|--:|--:|--:|--:|--:|\n",
+    );
+    for program in programs {
+        let is_c = libraries(program).iter().any(|library| library.to_string_lossy().contains("libglib"));
+        eprintln!("a machine with {} ...", program.display());
+        let image = Rc::new(Image::with_agent(Agent { path: program.to_path_buf(), is_c }));
+        let mut machine = Machine::boot(&image, Spec::default());
+        // Waits until it answers.
+        drop(machine.agent());
+        let mut port = Port::open(&machine.agent_socket())?;
+        let name = if is_c { "C" } else { "ours" };
+        for (work, mode, request) in [("write", "w", None), ("read", "r", Some(()))] {
+            let handle = port.call("guest-file-open", &json!({ "path": "/run/bench", "mode": mode }))?;
+            let request = match request {
+                None => write_request(&handle, PIECE),
+                Some(()) => line("guest-file-read", &json!({ "handle": handle, "count": PIECE })),
+            };
+            let before = SPENT.map(|what| machine.shell.number(what));
+            let begin = Instant::now();
+            for _ in 0..PIECES {
+                port.ask(&request)?;
+            }
+            let time = begin.elapsed();
+            let after = SPENT.map(|what| machine.shell.number(what));
+            let [own, kernel] = [0, 1].map(|part| after[part].saturating_sub(before[part]) as f64 / 100.0);
+            port.call("guest-file-close", &json!({ "handle": handle }))?;
+            let size = PIECES * PIECE;
+            text.push_str(&format!(
+                "| {name} | {work} of {} MiB in pieces of 1 MiB | {:.2} s | {:.1} MB/s | {kernel:.2} s | {own:.2} s | {:.0} % |\n",
+                size >> 20,
+                time.as_secs_f64(),
+                size as f64 / 1e6 / time.as_secs_f64(),
+                own / time.as_secs_f64() * 100.0
+            ));
+        }
+    }
+    Ok(text)
+}
+
+fn line(execute: &str, arguments: &Value) -> Vec<u8> {
+    format!("{}\n", json!({ "execute": execute, "arguments": arguments })).into_bytes()
+}
+
+/// The host's end of the port.
+struct Port {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl Port {
+    fn open(socket: &Path) -> Result<Port> {
+        let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
+        let stream = UnixStream::connect(socket).map_err(failed)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+        Ok(Port { stream, buffer: vec![0; 1 << 20] })
+    }
+
+    /// Sends a request and reads its reply, of which the end is returned.
+    fn ask(&mut self, request: &[u8]) -> Result<&[u8]> {
+        self.stream.write_all(request).map_err(|error| format!("the port does not take the request: {error}"))?;
+        loop {
+            let count = self.stream.read(&mut self.buffer).map_err(|error| format!("no reply: {error}"))?;
+            match self.buffer[..count].last() {
+                None => return Err("the port has been closed".into()),
+                Some(b'\n') => return Ok(&self.buffer[..count]),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// For requests whose reply is short.
+    fn call(&mut self, execute: &str, arguments: &Value) -> Result<Value> {
+        let reply = self.ask(&line(execute, arguments))?;
+        let mut reply: Value = serde_json::from_slice(reply).map_err(|error| format!("{execute}: {error}"))?;
+        match reply.get_mut("return") {
+            Some(value) => Ok(value.take()),
+            None => Err(format!("{execute}: {reply}")),
+        }
+    }
+}

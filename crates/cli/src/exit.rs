@@ -15,8 +15,6 @@ pub(crate) enum Failure {
     Agent(Error),
     /// Something on this host is in the way.
     Host(String),
-    /// A program could not be run in the guest; the exit code that says how.
-    Program(u8, String),
     /// The result could not be printed.
     Output(io::Error),
     /// Something that has an exit code of its own.
@@ -85,7 +83,6 @@ impl Failure {
                 _ => Failure::GENERAL,
             },
             Failure::Special(special) => special.code,
-            Failure::Program(code, _) => *code,
             Failure::Host(_) | Failure::Output(_) => Failure::GENERAL,
         }
     }
@@ -96,7 +93,7 @@ impl Failure {
             Failure::Agent(error) => error.hint(),
             Failure::Usage(_) => Some("'qga --help' has examples."),
             Failure::Special(special) => special.hint,
-            Failure::Host(_) | Failure::Program(..) | Failure::Output(_) => None,
+            Failure::Host(_) | Failure::Output(_) => None,
         }
     }
 
@@ -106,7 +103,6 @@ impl Failure {
             Failure::Usage(_) => ("caller", None),
             Failure::Agent(error) => (error.layer().name(), error.class()),
             Failure::Host(_) => ("host", None),
-            Failure::Program(..) => ("command", None),
             Failure::Output(_) => ("output", None),
             Failure::Special(special) => (special.layer, None),
         };
@@ -125,7 +121,7 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(what) | Failure::Host(what) | Failure::Program(_, what) => f.write_str(what),
+            Failure::Usage(what) | Failure::Host(what) => f.write_str(what),
             Failure::Agent(error) => error.fmt(f),
             Failure::Special(special) => f.write_str(&special.message),
             Failure::Output(error) => write!(f, "cannot write to standard output: {}", error.kind()),

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         information::guestinfo_interface_has_the_addresses_that_ip_has,
         information::guestinfo_without_a_selector_passes_over_blocked_commands,
         exec::qga_runs_a_program_and_shows_each_line_while_it_runs,
+        exec::a_program_goes_on_while_the_guest_is_frozen_for_a_backup,
         processors::guestvcpus_takes_a_processor_away_and_gives_it_back,
         processors::setvcpus_changes_what_vcpucount_counts,
         accounts::set_user_password_is_the_hash_in_etc_shadow,

@@ -8,7 +8,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::Whole;
-use super::exec::{Drive, Ended, Interrupt, Place, Show};
+use super::exec::{Drive, Ended, Interrupt, Place, Show, cannot_run};
 use crate::cli::Options;
 use crate::exit::Failure;
 use crate::output::Printer;
@@ -104,7 +104,7 @@ impl Shell {
         let remote = self.place.remote("/bin/sh", ["-c", LINE, "sh", &state.text, line]).with_state();
         let Some(running) = remote.start(agent)? else {
             let what = "there is no shell to be had: the agent blocks guest-file-*, or the guest has no /bin/sh";
-            return Err(Failure::Program(126, what.into()));
+            return Err(cannot_run(126, what.into()));
         };
         let show = Show::new(printer, "", self.raw);
         let mut drive = Drive::new(show, options.limit(), self.place.keep).with_state();

@@ -72,13 +72,13 @@ impl Output {
 
     /// Leaves this piece, empty: so the supervisor knows that it may be removed.
     fn go_on(&mut self, agent: &mut Client) -> Result<(), Error> {
-        let (Some(path), Some(next)) = (&self.pieces, self.next.take()) else { return Ok(()) };
-        let read = format!("{path}{}", self.number);
-        let old = mem::replace(&mut self.file, next);
+        let Some(path) = &self.pieces else { return Ok(()) };
+        // First what must not be left out when it has to be tried again.
+        GuestFile::open(agent, &format!("{path}{}", self.number), "w")?.close(agent)?;
+        let Some(next) = self.next.take() else { return Ok(()) };
         self.number += 1;
         self.at = 0;
-        old.close(agent)?;
-        GuestFile::open(agent, &read, "w")?.close(agent)
+        mem::replace(&mut self.file, next).close(agent)
     }
 
     /// Gives the files up.

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use qga_client::{Blocker, Client, Ending, Error, Heard, Running};
+use qga_client::{Client, Ending, Error, Heard, Running};
 
 use super::input::Input;
 use super::interrupt::Interrupt;
@@ -152,16 +152,14 @@ impl<'a> Drive<'a> {
     /// Shows what the command prints and sends it what it reads until it has ended, and removes what it leaves behind.
     pub(crate) fn run(&mut self, agent: &mut Client, mut running: Running) -> Result<Ended, Failure> {
         let result = self.attend(agent, &mut running);
-        let result = match result {
+        self.show.end()?;
+        match result {
             Ok(mut ended) => {
-                if ended.why.is_some() {
-                    // What belongs to the command and is still there.
-                    running.end(agent, Ending::Force)?;
+                if let Err(error) = self.tidy_up(agent, running, &mut ended) {
+                    // What the program did is known, and the guest does the rest by itself.
+                    let keep = self.keep.as_secs_f64();
+                    self.show.note(&format!("the guest is left to tidy up by itself, within {keep} s: {error}"));
                 }
-                if self.has_state {
-                    ended.state = running.state(agent).ok();
-                }
-                running.finish(agent)?;
                 Ok(ended)
             }
             // The guest ends it by itself when it cannot be told to.
@@ -172,9 +170,18 @@ impl<'a> Drive<'a> {
                 }
                 Err(failure)
             }
-        };
-        self.show.end()?;
-        result
+        }
+    }
+
+    /// Ends what belongs to the command and is still there, if it was to end, and removes everything.
+    fn tidy_up(&self, agent: &mut Client, running: Running, ended: &mut Ended) -> Result<(), Error> {
+        if ended.why.is_some() {
+            running.end(agent, Ending::Force)?;
+        }
+        if self.has_state {
+            ended.state = running.state(agent).ok();
+        }
+        running.finish(agent)
     }
 
     fn attend(&mut self, agent: &mut Client, running: &mut Running) -> Result<Ended, Failure> {
@@ -252,9 +259,10 @@ fn next_pause(pause: Duration, took: Duration, heard: &Heard) -> Duration {
     if heard.has_output() { shortest } else { (pause * 3 / 2).clamp(shortest, PAUSE_MAX) }
 }
 
-/// Whether it may go away by itself: the guest is frozen for a backup, or busy.
+/// Whether it may go away by itself: the guest is busy, or frozen for a backup. What was allowed at the start is blocked
+/// for no other reason, and whether it is still frozen when that is asked says nothing.
 fn is_passing(error: &Error) -> bool {
-    matches!(error, Error::Blocked { by: Blocker::Frozen, .. } | Error::Timeout { .. } | Error::Silent(_))
+    matches!(error, Error::Blocked { .. } | Error::Timeout { .. } | Error::Silent(_))
 }
 
 /// Whether there is nobody to be asked any more.
@@ -294,6 +302,14 @@ mod tests {
         assert_eq!(stop.next(None, true), Some(Ending::Force));
         stop.done(Ending::Force);
         assert_eq!((stop.next(None, false), stop.why, stop.is_hopeless()), (None, Some(Why::Time), false));
+    }
+
+    #[test]
+    fn a_command_that_was_refused_just_before_the_thaw_is_asked_again() {
+        for by in [qga_client::Blocker::Frozen, qga_client::Blocker::List] {
+            assert!(is_passing(&Error::Blocked { command: "guest-file-read".into(), by }));
+        }
+        assert!(!is_passing(&Error::Closed));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 pub(super) use drive::{Drive, Ended, Why};
 pub(super) use interrupt::Interrupt;
+pub(super) use plain::cannot_run;
 pub(super) use show::Show;
 
 use super::PerTarget;

@@ -8,7 +8,7 @@ use qga_proto::types::exec::CaptureOutput;
 
 use super::drive::{Ended, Stop};
 use super::show::Show;
-use crate::exit::Failure;
+use crate::exit::{Failure, Special};
 
 /// The longest pause between two questions whether a command has ended.
 const PAUSE_MAX: Duration = Duration::from_millis(300);
@@ -19,12 +19,17 @@ const SOON: Duration = Duration::from_secs(10);
 /// Starts a command, with the exit code of a shell for one that cannot be.
 pub(super) fn start(agent: &mut Client, exec: Exec) -> Result<Process, Failure> {
     exec.start(agent).map_err(|error| match &error {
-        Error::Failed { desc, .. } if desc.contains("No such file or directory") => {
-            Failure::Program(127, error.to_string())
+        Error::Failed { desc, .. } => {
+            let is_absent = desc.contains("No such file or directory");
+            cannot_run(if is_absent { 127 } else { 126 }, error.to_string())
         }
-        Error::Failed { .. } => Failure::Program(126, error.to_string()),
         _ => Failure::Agent(error),
     })
+}
+
+/// A command that cannot be run in the guest.
+pub(crate) fn cannot_run(code: u8, message: String) -> Failure {
+    Failure::Special(Special { code, layer: "command", message, hint: None })
 }
 
 /// Runs a command to its end.

@@ -123,6 +123,16 @@ impl Agent {
             .ok_or_else(|| format!("{}: no {name}", path.display()))
     }
 
+    /// Processor time of all its threads until now, those that have ended too, to a hundredth of a second.
+    pub(super) fn processor_time(&self) -> Result<Duration> {
+        let path = PathBuf::from(format!("/proc/{}/stat", self.child.id()));
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        // Behind the name, in which there may be blanks.
+        let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// How often all its threads have slept until now.
     pub(super) fn sleeps(&self) -> Result<u64> {
         let path = PathBuf::from(format!("/proc/{}/task", self.child.id()));

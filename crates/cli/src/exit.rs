@@ -15,6 +15,10 @@ pub(crate) enum Failure {
     Agent(Error),
     /// Something on this host is in the way.
     Host(String),
+    /// Something in the guest is in the way.
+    Guest(String),
+    /// The user has had enough of it.
+    Interrupted(String),
     /// The result could not be printed.
     Output(io::Error),
 }
@@ -46,7 +50,8 @@ impl Failure {
                 Error::NotFound { .. } => 127,
                 _ => Failure::GENERAL,
             },
-            Failure::Host(_) | Failure::Output(_) => Failure::GENERAL,
+            Failure::Interrupted(_) => 130,
+            Failure::Host(_) | Failure::Guest(_) | Failure::Output(_) => Failure::GENERAL,
         }
     }
 
@@ -55,16 +60,17 @@ impl Failure {
         match self {
             Failure::Agent(error) => error.hint(),
             Failure::Usage(_) => Some("'qga --help' has examples."),
-            Failure::Host(_) | Failure::Output(_) => None,
+            Failure::Host(_) | Failure::Guest(_) | Failure::Interrupted(_) | Failure::Output(_) => None,
         }
     }
 
     /// The failure for programs.
     pub(crate) fn to_json(&self) -> Value {
         let (layer, class) = match self {
-            Failure::Usage(_) => ("caller", None),
+            Failure::Usage(_) | Failure::Interrupted(_) => ("caller", None),
             Failure::Agent(error) => (error.layer().name(), error.class()),
             Failure::Host(_) => ("host", None),
+            Failure::Guest(_) => ("command", None),
             Failure::Output(_) => ("output", None),
         };
         json!({"error": {
@@ -82,7 +88,9 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(what) | Failure::Host(what) => f.write_str(what),
+            Failure::Usage(what) | Failure::Host(what) | Failure::Guest(what) | Failure::Interrupted(what) => {
+                f.write_str(what)
+            }
             Failure::Agent(error) => error.fmt(f),
             Failure::Output(error) => write!(f, "cannot write to standard output: {}", error.kind()),
         }

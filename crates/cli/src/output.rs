@@ -143,6 +143,11 @@ impl Printer {
         }
     }
 
+    /// Prints a word for people on standard error; it must be harmless for a terminal already.
+    pub(crate) fn warn(&self, target: &str, text: &str) {
+        self.note(Some(target).filter(|_| self.is_many), text);
+    }
+
     fn note(&self, target: Option<&str>, text: &str) {
         match (target, self.is_json) {
             (_, true) => self.note_line(text),

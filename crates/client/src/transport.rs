@@ -29,12 +29,29 @@ pub trait Transport: fmt::Debug + Send {
     /// here but an [`Answer::Reply`].
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error>;
 
+    /// Sends one request ahead: the reply is [taken](Self::take) later. Replies come in the order of the requests. The
+    /// next [`exchange`](Self::exchange) gives up on those that have not been taken.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange). After any of them nothing is under way any more.
+    fn ahead(&mut self, request: &[u8], deadline: Deadline) -> Result<(), Error>;
+
+    /// Waits for the answer to the oldest request that was sent ahead. After anything but a reply nothing is under way
+    /// any more.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange); [`Error::Malformed`] when nothing was sent ahead.
+    fn take(&mut self, deadline: Deadline) -> Result<Answer, Error>;
+
+    /// Takes back the memory of a reply that has been read, for the next one.
+    fn reuse(&mut self, _reply: Reply) {}
+
     /// Is told that the last reply was none: what comes next cannot be trusted to be the answer to the next question.
     fn lose_step(&mut self) {}
 
     /// How many bytes of a file should go into one request.
     fn chunks(&self) -> Chunks {
-        Chunks { read: 1 << 20, write: 1 << 20 }
+        Chunks { read: 1 << 20, write: 1 << 20, ahead: 1 }
     }
 }
 
@@ -45,4 +62,6 @@ pub struct Chunks {
     pub read: usize,
     /// In one `guest-file-write`.
     pub write: usize,
+    /// How many requests should be under way at the same time, so that the agent works while its last answer travels.
+    pub ahead: usize,
 }

@@ -47,12 +47,24 @@ pub struct Wire<S> {
     handshake: Duration,
     /// Whether the next line that arrives answers the next question.
     in_step: bool,
+    /// Requests that were sent ahead and whose replies have not been taken.
+    under_way: usize,
+    /// The memory of a reply that was read.
+    spare: Vec<u8>,
 }
 
 impl<S: Stream> Wire<S> {
     /// Takes a stream; nothing is sent before the first question.
     pub fn new(stream: S) -> Self {
-        Wire { stream, input: Vec::new(), buffer: vec![0; BUFFER].into(), handshake: HANDSHAKE_TIMEOUT, in_step: false }
+        Wire {
+            stream,
+            input: Vec::new(),
+            buffer: vec![0; BUFFER].into(),
+            handshake: HANDSHAKE_TIMEOUT,
+            in_step: false,
+            under_way: 0,
+            spare: Vec::new(),
+        }
     }
 
     /// Gives an agent so much time for the first question instead of [`HANDSHAKE_TIMEOUT`].
@@ -144,31 +156,60 @@ impl<S: Stream> Wire<S> {
 
 impl<S: Stream> Transport for Wire<S> {
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error> {
-        if self.in_step && self.has_stray_input()? {
-            self.in_step = false;
+        // Replies that nobody wants any more are dropped by the handshake.
+        if self.under_way > 0 {
+            self.lose_step();
         }
-        if !self.in_step {
-            self.synchronize(deadline.at_most(self.handshake))?;
+        self.ahead(request, deadline)?;
+        self.take(deadline)
+    }
+
+    fn ahead(&mut self, request: &[u8], deadline: Deadline) -> Result<(), Error> {
+        if self.under_way == 0 {
+            if self.in_step && self.has_stray_input()? {
+                self.in_step = false;
+            }
+            if !self.in_step {
+                self.synchronize(deadline.at_most(self.handshake))?;
+            }
+            self.input.clear();
         }
         // Whatever goes wrong from here on, the next question starts with a handshake.
+        let under_way = std::mem::take(&mut self.under_way);
         self.in_step = false;
-        self.input.clear();
         self.send(request, deadline)?;
+        self.under_way = under_way + 1;
+        Ok(())
+    }
+
+    fn take(&mut self, deadline: Deadline) -> Result<Answer, Error> {
+        let Some(left) = self.under_way.checked_sub(1) else {
+            return Err(Error::Malformed("nothing was asked".into()));
+        };
+        self.under_way = 0;
         let length = match self.receive_line(deadline) {
             Ok(Some(length)) => length,
             Ok(None) => return Ok(Answer::Nothing),
             Err(Error::Closed) => return Ok(Answer::Closed),
             Err(error) => return Err(error),
         };
-        let behind = self.input.split_off(length);
-        // Its memory goes with the reply: a large one is rare.
+        let mut behind = std::mem::take(&mut self.spare);
+        behind.clear();
+        behind.extend_from_slice(&self.input[length..]);
+        self.input.truncate(length);
         let reply = Reply::new(std::mem::replace(&mut self.input, behind), REPLY_ITEMS_MAX)?;
-        self.in_step = true;
+        self.under_way = left;
+        self.in_step = left == 0;
         Ok(Answer::Reply(reply))
+    }
+
+    fn reuse(&mut self, reply: Reply) {
+        self.spare = reply.into_memory();
     }
 
     fn lose_step(&mut self) {
         self.in_step = false;
+        self.under_way = 0;
     }
 
     fn chunks(&self) -> Chunks {

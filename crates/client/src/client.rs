@@ -7,8 +7,8 @@ use std::time::Duration;
 use qga_proto::Command;
 use qga_proto::types::fsfreeze::FsfreezeStatus;
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::deadline::Deadline;

@@ -66,10 +66,7 @@ impl Reply {
 
     /// As [`read`](Self::read), for the reply to the request with this number. An agent that repeats no numbers is
     /// trusted to answer in order.
-    pub(crate) fn read_to<'a, T: Deserialize<'a>>(
-        &'a self,
-        id: Option<u64>,
-    ) -> Result<Result<T, AgentError>, Error> {
+    pub(crate) fn read_to<'a, T: Deserialize<'a>>(&'a self, id: Option<u64>) -> Result<Result<T, AgentError>, Error> {
         let envelope: Envelope<T> =
             serde_json::from_slice(&self.0).map_err(|error| Error::Malformed(error.to_string()))?;
         if envelope.id.is_some_and(|found| id.is_some() && found.as_u64() != id) {

@@ -119,7 +119,8 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
 /// Whether two files have the same bytes.
 #[track_caller]
 pub(crate) fn assert_same(a: &Path, b: &Path) {
-    let hash = |path: &Path| Sha256::digest(fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+    let hash =
+        |path: &Path| Sha256::digest(fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
     assert!(hash(a) == hash(b), "{} and {} differ", a.display(), b.display());
 }
 

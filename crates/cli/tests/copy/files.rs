@@ -248,7 +248,8 @@ fn many_targets_give_a_directory_each() {
         let other = format!("unix:{}", socket.display());
         let output = pair.command_on(&[socket.to_str().unwrap(), &other], &["-j1", "G/file", "H/"]).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        let names = [socket.to_str().unwrap().trim_start_matches('/').to_owned(), other].map(|name| name.replace('/', "_"));
+        let names =
+            [socket.to_str().unwrap().trim_start_matches('/').to_owned(), other].map(|name| name.replace('/', "_"));
         for name in names {
             let mut text = String::new();
             File::open(pair.host.join(name).join("file")).unwrap().read_to_string(&mut text).unwrap();

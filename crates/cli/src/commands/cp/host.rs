@@ -201,10 +201,8 @@ fn own(file: &File, uid: u32, gid: u32) -> io::Result<()> {
 
 /// Gives a directory what the guest's has.
 pub(super) fn dress(path: &Path, stat: &Stat, preserve: bool, is_new: bool) -> io::Result<()> {
-    let directory = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32)
-        .open(path)?;
+    let directory =
+        OpenOptions::new().read(true).custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32).open(path)?;
     if preserve {
         own(&directory, stat.uid, stat.gid)?;
     }

@@ -57,9 +57,9 @@ impl Plan {
                 let sources = places.into_iter().map(|place| match place {
                     Place::Host(path) => Ok(path),
                     Place::Standard => Err(Failure::Usage("standard input cannot be copied with other files".into())),
-                    Place::Guest(_) => Err(Failure::Usage(
-                        "both sides are in the guest; 'qga exec -- cp' copies inside of it".into(),
-                    )),
+                    Place::Guest(_) => {
+                        Err(Failure::Usage("both sides are in the guest; 'qga exec -- cp' copies inside of it".into()))
+                    }
                 });
                 Ok(Plan::Into { sources: sources.collect::<Result<_, _>>()?, destination })
             }

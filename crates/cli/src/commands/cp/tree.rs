@@ -84,13 +84,15 @@ fn walk(job: &mut Job<'_>, source: &Path, destination: &str, found: &mut Vec<Fou
         if metadata.is_dir() {
             match fs::read_dir(&source) {
                 Ok(entries) => {
-                    let mut names: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name())).collect();
+                    let mut names: Vec<_> =
+                        entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name())).collect();
                     names.sort_unstable_by(|a, b| b.cmp(a));
                     for name in names {
                         match name.to_str() {
                             Some(text) => waiting.push((source.join(text), format!("{destination}/{text}"))),
                             None => job.report.failed.push(
-                                host::failure(&source.join(name), "the protocol carries names in UTF-8 only").to_string(),
+                                host::failure(&source.join(name), "the protocol carries names in UTF-8 only")
+                                    .to_string(),
                             ),
                         }
                     }

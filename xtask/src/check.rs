@@ -69,13 +69,12 @@ fn complaints(name: &str, text: &str) -> Vec<String> {
     if let Some(junk) = JUNK_NAMES.iter().find(|junk| stem == **junk || parent == **junk) {
         broken.push(format!("the name '{junk}' does not say what is inside"));
     }
-    let is_edge = name.contains("/platform/") && name.ends_with("/ffi.rs");
+    let is_edge = name.contains("/platform/") && (name.ends_with("/ffi.rs") || name.contains("/ffi/"));
     if !is_edge {
         broken.extend(
-            text.lines()
-                .enumerate()
-                .filter(|(_, line)| is_unsafe(line))
-                .map(|(at, _)| format!("line {}: unsafe code belongs into platform/*/ffi.rs", at + 1)),
+            text.lines().enumerate().filter(|(_, line)| is_unsafe(line)).map(|(at, _)| {
+                format!("line {}: unsafe code belongs into platform/*/ffi.rs or platform/*/ffi/", at + 1)
+            }),
         );
     }
     broken
@@ -134,6 +133,7 @@ mod tests {
         let found = complaints("crates/agent/src/x.rs", &code);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(complaints("crates/agent/src/platform/linux/ffi.rs", &code).is_empty());
+        assert!(complaints("crates/agent/src/platform/linux/ffi/child.rs", &code).is_empty());
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::process::{self, Result, cargo, output, program};
-use crate::{target, workspace};
+use crate::{man, shipped, target, workspace};
 
-/// Builds programs as they are shipped, linked statically, and returns the directory they are in.
+/// Builds programs, linked statically with the C library of the host, and returns the directory they are in.
 pub(crate) fn static_build(packages: &[&str]) -> Result<PathBuf> {
     let triple = host_triple()?;
     let directory = target().join("static");
@@ -22,7 +22,7 @@ pub(crate) fn static_build(packages: &[&str]) -> Result<PathBuf> {
 
 /// Makes the archive.
 pub(crate) fn run() -> Result {
-    let programs = static_build(&["qemu-ga", "qga"])?;
+    let programs = [("qemu-ga", shipped::agent()?), ("qga", static_build(&["qga"])?.join("qga"))];
     let machine = host_triple()?.split('-').next().unwrap_or("unknown").to_owned();
     let name = format!("qemu-ga-{}-{machine}-linux", env!("CARGO_PKG_VERSION"));
     let dist = target().join("dist");
@@ -31,13 +31,15 @@ pub(crate) fn run() -> Result {
     let io = |error: std::io::Error| format!("{}: {error}", tree.display());
 
     fs::create_dir_all(&tree).map_err(io)?;
-    for file in ["qemu-ga", "qga"] {
-        fs::copy(programs.join(file), tree.join(file)).map_err(io)?;
+    for (name, file) in &programs {
+        fs::copy(file, tree.join(name)).map_err(io)?;
     }
     for file in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-APACHE", "LICENSE-MIT"] {
         fs::copy(workspace().join(file), tree.join(file)).map_err(|error| format!("{file}: {error}"))?;
     }
     copy_tree(&workspace().join("packaging"), &tree.join("packaging")).map_err(io)?;
+
+    man::write(&tree.join("qga"), &tree.join("man"))?;
 
     let archive = format!("{name}.tar.gz");
     // Sorted, owned by nobody in particular, of no particular time: the same input gives the same archive.
@@ -78,7 +80,7 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// The kind of machine this is, in cargo's words.
-fn host_triple() -> Result<String> {
+pub(crate) fn host_triple() -> Result<String> {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let text = output(&mut program(&rustc, ["-vV"]))?;
     let line = text.lines().find_map(|line| line.strip_prefix("host: "));

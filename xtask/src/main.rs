@@ -1,13 +1,16 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `dist`.
+//! The project's own commands: `cargo xtask demo`, `test`, `fuzz`, `check`, `bench`, `man`, `dist`.
 
 mod bench;
 mod check;
+mod debian_rust;
 mod demo;
 mod dist;
 mod fuzz;
+mod man;
 mod packages;
 mod process;
 mod python;
+mod shipped;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +39,8 @@ enum Verb {
     Check,
     /// Measure the agent beside the C agent
     Bench(bench::Options),
+    /// Write manual pages and shell completions of qga
+    Man,
     /// Build the static programs and pack them with what a distribution needs
     Dist,
 }
@@ -47,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Check => check::run(),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Man => man::run(),
         Verb::Dist => dist::run(),
     };
     match result {

@@ -313,10 +313,9 @@ fn listen_family(socket: &OwnedFd) -> Option<ListenFamily> {
     }
 }
 
-/// To be called first thing in `main`: see [`ffi::tune_allocator`]. (That a broken pipe is an error code and no
+/// To be called first thing in `main`. (That a broken pipe is an error code and no
 /// signal, and that the three standard descriptors are open, Rust's start-up code has seen to by then.)
 pub fn start() {
-    ffi::tune_allocator();
     ffi::keep_ended_children();
 }
 

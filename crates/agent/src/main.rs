@@ -23,6 +23,9 @@ use qemu_ga::reactor::Reactor;
 use qemu_ga::state::State;
 use qemu_ga::state::freeze::{Freeze, Settings, System, window};
 
+#[global_allocator]
+static HEAP: ffi::Heap = ffi::Heap;
+
 fn main() -> ExitCode {
     if env::args_os().nth(1).is_some_and(|first| first == guardian::ARGUMENT) {
         ffi::exit_now(guardian::process::main());

@@ -7,6 +7,7 @@ mod exit;
 mod fleet;
 mod json;
 mod output;
+mod secret;
 mod session;
 mod table;
 mod target;

@@ -148,6 +148,14 @@ impl ReadAhead<'_> {
     }
 }
 
+impl Drop for ReadAhead<'_> {
+    fn drop(&mut self) {
+        if !self.asked.is_empty() {
+            self.agent.give_up();
+        }
+    }
+}
+
 /// Replaces what is in `piece` with the bytes that the text stands for, of which there may be so many.
 fn decode_into(piece: &mut Vec<u8>, text: &str, limit: usize) -> Result<(), Error> {
     let malformed = |error: qga_proto::Error| Error::Malformed(format!("{}: {}", GuestFileRead::NAME, error.desc));
@@ -306,5 +314,13 @@ impl WriteAhead<'_> {
         }
         self.oldest += 1;
         Ok(())
+    }
+}
+
+impl Drop for WriteAhead<'_> {
+    fn drop(&mut self) {
+        if !self.under_way.is_empty() {
+            self.agent.give_up();
+        }
     }
 }

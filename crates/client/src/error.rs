@@ -25,7 +25,7 @@ pub enum Layer {
     Policy,
     /// The command was carried out, or tried, and failed.
     Command,
-    /// The caller asked wrongly; nothing was sent.
+    /// The caller asked wrongly, or something on this host is in the way.
     Caller,
 }
 
@@ -158,6 +158,8 @@ pub enum Error {
     },
     /// The arguments cannot be written as JSON.
     Arguments(String),
+    /// A file of this host cannot be read or written.
+    Host(io::Error),
 }
 
 impl Error {
@@ -175,7 +177,7 @@ impl Error {
             Error::Timeout { .. } | Error::TooBig(_) | Error::Malformed(_) => Layer::Reply,
             Error::Blocked { .. } | Error::NotFound { .. } => Layer::Policy,
             Error::Failed { .. } => Layer::Command,
-            Error::Arguments(_) => Layer::Caller,
+            Error::Arguments(_) | Error::Host(_) => Layer::Caller,
         }
     }
 
@@ -232,9 +234,12 @@ impl Error {
             Error::NotFound { .. } => {
                 "Check the spelling; guest-info lists what this agent knows. An older agent knows less."
             }
-            Error::Broken(_) | Error::TooBig(_) | Error::Malformed(_) | Error::Failed { .. } | Error::Arguments(_) => {
-                return None;
-            }
+            Error::Broken(_)
+            | Error::TooBig(_)
+            | Error::Malformed(_)
+            | Error::Failed { .. }
+            | Error::Arguments(_)
+            | Error::Host(_) => return None,
         })
     }
 
@@ -275,6 +280,7 @@ impl fmt::Display for Error {
             }
             Error::NotFound { command } => write!(f, "the agent does not know {command}"),
             Error::Failed { command, desc, .. } => write!(f, "{command} failed: {desc}"),
+            Error::Host(source) => write!(f, "on this host: {}", Reason(source)),
             Error::Arguments(what) => write!(f, "the arguments cannot be sent: {what}"),
         }
     }
@@ -283,7 +289,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Open { source, .. } | Error::Broken(source) => Some(source),
+            Error::Open { source, .. } | Error::Broken(source) | Error::Host(source) => Some(source),
             _ => None,
         }
     }

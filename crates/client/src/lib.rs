@@ -16,7 +16,8 @@
 //! }
 //!
 //! # let guest = qga_testkit::fake::Agent::start(&[("guest-info", r#"{"version": "11.1.3", "supported_commands": []}"#)]);
-//! # let socket = guest.path().to_str().unwrap();
+//! # let path = guest.path();
+//! # let socket = path.to_str().unwrap();
 //! assert_eq!(version(socket)?, "11.1.3");
 //!
 //! // Every error says how far the question came, and most of them what to do about it.
@@ -59,5 +60,5 @@ pub use libvirt::Libvirt;
 pub use printable::printable;
 pub use reply::{AgentError, Reply};
 pub use stream::Stream;
-pub use transport::{Answer, Chunks, Transport};
+pub use transport::{Answer, Chunks, Next, Take, Transport};
 pub use wire::{HANDSHAKE_TIMEOUT, REPLY_ITEMS_MAX, REPLY_MAX, Wire};

@@ -123,6 +123,20 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    /// Makes sure that the two ends are in step, for a question that is sent now. Whatever goes wrong from here on, the
+    /// next one starts with a handshake.
+    fn take_step(&mut self, deadline: Deadline) -> Result<(), Error> {
+        if self.in_step && self.has_stray_input()? {
+            self.in_step = false;
+        }
+        if !self.in_step {
+            self.synchronize(deadline.at_most(self.handshake))?;
+        }
+        self.in_step = false;
+        self.input.clear();
+        Ok(())
+    }
+
     fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
         self.stream.send(bytes, deadline).map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Error::NotTaken(deadline.limit()),
@@ -166,13 +180,7 @@ impl<S: Stream> Transport for Wire<S> {
 
     fn ahead(&mut self, request: &[u8], deadline: Deadline) -> Result<(), Error> {
         if self.under_way == 0 {
-            if self.in_step && self.has_stray_input()? {
-                self.in_step = false;
-            }
-            if !self.in_step {
-                self.synchronize(deadline.at_most(self.handshake))?;
-            }
-            self.input.clear();
+            self.take_step(deadline)?;
         }
         // Whatever goes wrong from here on, the next question starts with a handshake.
         let under_way = std::mem::take(&mut self.under_way);

@@ -394,6 +394,11 @@ impl TestAgent {
         self.status_number("VmRSS:") * 1024
     }
 
+    /// The most memory in bytes that was resident at any time.
+    pub fn peak_rss(&self) -> u64 {
+        self.status_number("VmHWM:") * 1024
+    }
+
     /// Number of its threads.
     pub fn threads(&self) -> u64 {
         self.status_number("Threads:")

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod ansible;
+mod client;
 mod clock;
 mod information;
 mod processors;
@@ -74,6 +75,8 @@ fn main() -> ExitCode {
         domfstrim_gives_blocks_back_on_the_host,
         a_stopped_agent_times_out_and_answers_again_later,
         libvirt_sees_the_agent_go_and_come,
+        client::the_client_library_reaches_the_agent_through_virsh,
+        client::the_client_library_tells_an_agent_that_hangs_one_that_is_gone_and_no_machine_apart,
         restart::a_libvirtd_that_is_started_again_finds_the_same_agent_at_once,
         ansible::ansible_runs_commands_and_copies_files,
         dompmsuspend_and_dompmwakeup,

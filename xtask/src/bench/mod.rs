@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::process::{Result, output};
-use crate::{dist, packages, target};
+use crate::{packages, shipped, target};
 use agent::Agent;
 use report::{Report, Row};
 use resources::Resources;
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result {
     packages::install(PACKAGES)?;
     let ours = match &options.ours {
         Some(path) => path.clone(),
-        None => dist::static_build(&["qemu-ga"])?.join("qemu-ga"),
+        None => shipped::agent()?,
     };
     agent::bind_observer();
     let programs = [ours.as_path(), options.peer.as_path()];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ::log::Level;
 
 use super::line;
-use crate::platform::linux::ffi;
+use crate::platform::linux::zone;
 
 /// How long a log daemon that is not there is not looked for again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
 
 /// `<14>Nov 22 12:34:33 qemu-ga: info: guest-ping called`. The time is left out if it cannot be told.
 fn message(now: SystemTime, level: Level, text: &str) -> String {
-    let time = ffi::local_time(now).and_then(|t| {
+    let time = zone::local_time(now).and_then(|t| {
         let month = MONTHS.get(t.month)?;
         Some(format!("{month} {:2} {:02}:{:02}:{:02} ", t.day, t.hour, t.minute, t.second))
     });

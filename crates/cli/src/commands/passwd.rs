@@ -12,6 +12,7 @@ use super::PerTarget;
 use crate::cli::Options;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::secret;
 use crate::session::Session;
 
 /// Set the password of a user of the guest
@@ -64,8 +65,7 @@ impl PerTarget for Passwd {
 /// Asks twice, as a typing error would lock somebody out.
 fn ask(user: &str) -> Result<String, Failure> {
     let ask = |prompt: String| {
-        rpassword::prompt_password(prompt)
-            .map_err(|error| Failure::Host(format!("cannot ask for the password: {}", error.kind())))
+        secret::ask(&prompt).map_err(|error| Failure::Host(format!("cannot ask for the password: {}", error.kind())))
     };
     let password = ask(format!("New password for {user}: "))?;
     if ask("Again: ".to_owned())? == password {

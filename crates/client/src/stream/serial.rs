@@ -62,6 +62,8 @@ impl Stream for Serial {
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(Errno::AGAIN) => wait(&self.line, PollFlags::OUT, deadline)?,
                 Err(Errno::INTR) => {}
+                // The other end of a pty is gone, and QEMU with it.
+                Err(Errno::IO) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -74,7 +76,6 @@ impl Stream for Serial {
                 Ok(received) => return Ok(received),
                 Err(Errno::AGAIN) => wait(&self.line, PollFlags::IN, deadline)?,
                 Err(Errno::INTR) => {}
-                // The other end of a pty is gone, and QEMU with it.
                 Err(Errno::IO) => return Ok(0),
                 Err(error) => return Err(error.into()),
             }

@@ -44,6 +44,7 @@ fn reads_are_sent_ahead_and_their_answers_taken_in_order() {
         all.extend_from_slice(&piece);
     }
     assert_eq!(all, b"abcd");
+    drop(reading);
     ping(&mut client).unwrap();
     drop(client);
     fake.finish();
@@ -101,6 +102,7 @@ fn answers_that_were_not_taken_are_not_given_to_the_next_question() {
     let mut reading = file.read_ahead(&mut client, u64::MAX);
     assert!(reading.next_into(&mut piece).unwrap());
     assert_eq!(piece, b"a");
+    drop(reading);
     ping(&mut client).unwrap();
     drop(client);
     fake.finish();

@@ -5,7 +5,7 @@ use std::io;
 use qga_proto::Error;
 use rustix::io::Errno;
 
-use super::ffi;
+mod texts;
 
 /// An error that can be told as the C library tells it.
 pub trait ErrnoText {
@@ -15,17 +15,21 @@ pub trait ErrnoText {
 
 impl ErrnoText for Errno {
     fn errno_text(&self) -> String {
-        ffi::strerror(self.raw_os_error())
+        strerror(self.raw_os_error())
     }
 }
 
 impl ErrnoText for io::Error {
     fn errno_text(&self) -> String {
         match self.raw_os_error() {
-            Some(errno) => ffi::strerror(errno),
+            Some(errno) => strerror(errno),
             None => self.to_string(),
         }
     }
+}
+
+fn strerror(errno: i32) -> String {
+    texts::text(errno).map_or_else(|| format!("Unknown error {errno}"), str::to_owned)
 }
 
 /// Whether a failure to write is the disk's, which may be mended while we run: it is read-only or full, or fails. (A path

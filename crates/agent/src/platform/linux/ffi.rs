@@ -1,26 +1,18 @@
 //! All unsafe code of the agent: calls into the C library that `rustix` does not cover.
 #![allow(unsafe_code)]
 
+mod copy;
+mod heap;
+
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::sync::{PoisonError, RwLock, TryLockError};
-use std::time::SystemTime;
 use std::{io, mem, process, ptr};
 
 use rustix::io::Errno;
 use rustix::ioctl::{self, opcode};
 
-/// Keeps memory small after large messages: blocks of 128 KiB and above go back to the system when freed, and
-/// threads share one arena. Without this glibc raises the first limit by itself and 50 to 76 MB stay behind.
-pub fn tune_allocator() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes two integers and has no memory preconditions.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-    }
-}
+pub use heap::Heap;
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,79 +107,6 @@ pub fn remove_env(name: &str) {
     unsafe { std::env::remove_var(name) }
 }
 
-/// Local time, as syslog lines carry it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LocalTime {
-    /// 0 to 11.
-    pub month: usize,
-    /// 1 to 31.
-    pub day: u32,
-    /// 0 to 23.
-    pub hour: u32,
-    /// 0 to 59.
-    pub minute: u32,
-    /// 0 to 60.
-    pub second: u32,
-}
-
-/// Taken for writing while the C library may be reading the time zone from a disk, for which it has a lock of its own.
-static ZONE: RwLock<()> = RwLock::new(());
-
-/// The local time of a moment; None if it cannot be told, or not without waiting for [`local_zone`].
-pub fn local_time(at: SystemTime) -> Option<LocalTime> {
-    let _turn = match ZONE.try_read() {
-        Ok(turn) => turn,
-        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-        Err(TryLockError::WouldBlock) => return None,
-    };
-    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-    let seconds = libc::time_t::try_from(seconds).ok()?;
-    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
-    // SAFETY: both pointers are valid; localtime_r writes the structure and answers null when it did not.
-    let parts = unsafe {
-        if libc::localtime_r(&seconds, parts.as_mut_ptr()).is_null() {
-            return None;
-        }
-        parts.assume_init()
-    };
-    let number = |n: libc::c_int| u32::try_from(n).ok();
-    Some(LocalTime {
-        month: usize::try_from(parts.tm_mon).ok()?,
-        day: number(parts.tm_mday)?,
-        hour: number(parts.tm_hour)?,
-        minute: number(parts.tm_min)?,
-        second: number(parts.tm_sec)?,
-    })
-}
-
-/// Seconds east of UTC and the abbreviation of the zone, as they are at `at` (seconds since 1970); None if the C
-/// library cannot tell. A changed `/etc/localtime` is noticed.
-pub fn local_zone(at: i64) -> Option<(i64, String)> {
-    unsafe extern "C" {
-        fn tzset();
-    }
-    let _turn = ZONE.write().unwrap_or_else(PoisonError::into_inner);
-    let at = libc::time_t::try_from(at).ok()?;
-    let mut parts = std::mem::MaybeUninit::<libc::tm>::uninit();
-    // SAFETY: tzset has no memory preconditions and takes the C library's own lock; nobody changes the environment
-    // while other threads run. Both pointers given to localtime_r are valid; it writes the structure and answers null
-    // when it did not. The name it points to is null or a string that the C library keeps: names are never freed.
-    unsafe {
-        tzset();
-        if libc::localtime_r(&at, parts.as_mut_ptr()).is_null() {
-            return None;
-        }
-        let parts = parts.assume_init();
-        let zone = if parts.tm_zone.is_null() {
-            String::new()
-        } else {
-            CStr::from_ptr(parts.tm_zone).to_string_lossy().into_owned()
-        };
-        #[allow(clippy::useless_conversion, reason = "a long of 32 bits on some machines")]
-        Some((i64::from(parts.tm_gmtoff), zone))
-    }
-}
-
 /// `struct rtc_time` of the kernel's. Unused members are zero.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -236,16 +155,15 @@ pub fn wipe(secret: &mut [u8]) {
 }
 
 /// The C library's text for an error number, in the C locale: `No such file or directory`.
-pub fn strerror(errno: i32) -> String {
+#[cfg(all(test, target_env = "gnu"))]
+pub(crate) fn c_strerror(errno: i32) -> String {
     let mut buf: [libc::c_char; 256] = [0; 256];
     // SAFETY: the buffer is writable for its whole length, and XSI strerror_r ends what it writes with a NUL
-    // within that length.
-    let rc = unsafe { libc::strerror_r(errno, buf.as_mut_ptr(), buf.len()) };
-    if rc != 0 {
-        return format!("Unknown error {errno}");
+    // within that length, whether it knows the number or not.
+    unsafe {
+        libc::strerror_r(errno, buf.as_mut_ptr(), buf.len());
+        CStr::from_ptr(buf.as_ptr()).to_string_lossy().into_owned()
     }
-    // SAFETY: rc is 0, so the buffer holds a NUL-terminated string.
-    unsafe { CStr::from_ptr(buf.as_ptr()) }.to_string_lossy().into_owned()
 }
 
 /// Closes a descriptor and tells what the kernel said; some file systems report lost data only here.

@@ -34,3 +34,4 @@ pub mod udev;
 pub mod usage;
 pub mod utmp;
 pub mod watch;
+pub mod zone;

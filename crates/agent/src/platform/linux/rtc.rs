@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::ffi::{self, RtcTime};
 use super::root::Root;
+use super::zone;
 
 /// Its device, where udev, the kernel alone, and old systems put it.
 const DEVICES: [&str; 3] = ["/dev/rtc0", "/dev/rtc", "/dev/misc/rtc"];
@@ -78,7 +79,7 @@ impl Rtc {
 type Offset<'a> = &'a dyn Fn(i64) -> i64;
 
 fn local_offset(at: i64) -> i64 {
-    ffi::local_zone(at).map_or(0, |(offset, _)| offset)
+    zone::local_zone(at).0
 }
 
 /// The third line of `/etc/adjtime` says it; UTC where there is none.

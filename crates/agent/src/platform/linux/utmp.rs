@@ -37,12 +37,11 @@ const SHORT: Layout = Layout { size: 384, time: [340, 344], word: 4 };
 /// glibc on 64-bit ARM and others without such a past, and musl.
 const LONG: Layout = Layout { size: 400, time: [344, 352], word: 8 };
 
-const LAYOUTS: [Layout; 2] =
-    if cfg!(any(target_env = "musl", target_arch = "aarch64", target_arch = "s390x", target_arch = "loongarch64")) {
-        [LONG, SHORT]
-    } else {
-        [SHORT, LONG]
-    };
+const LAYOUTS: [Layout; 2] = if cfg!(any(target_arch = "aarch64", target_arch = "s390x", target_arch = "loongarch64")) {
+    [LONG, SHORT]
+} else {
+    [SHORT, LONG]
+};
 
 /// The sessions of users whose login process still lives, in the order of the file; none when there is no file.
 pub fn sessions(root: &Root) -> Vec<Session> {

@@ -151,7 +151,7 @@ pub(super) fn hash_start(from: &mut impl Read, length: u64) -> std::io::Result<O
 
 /// Feeds zeroes to a hash.
 pub(super) fn hash_zeroes(hash: &mut Sha256, mut count: u64) {
-    const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
     while count > 0 {
         let piece = count.min(ZEROES.len() as u64);
         hash.update(&ZEROES[..piece as usize]);

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod libvirt;
 pub mod machine;
 pub mod process;
+pub mod qga;
 pub mod qmp;
 pub mod rounds;
 pub mod shell;

@@ -46,7 +46,7 @@ pub(super) fn file(
         // It has been read: nothing depends on this.
         let _ = file.close(job.guest.agent);
     }
-    let mut position = result.map_err(|failure| kept(failure, &target))?;
+    let mut position = result.map_err(|failure| kept(job, failure, &target))?;
     if let Some(size) = size.filter(|size| position < *size) {
         if extents.last().is_some_and(|last| last.1 > position) {
             return Err(Failure::Guest(format!("guest: {}: became shorter while it was copied", printable(source))));
@@ -68,13 +68,16 @@ pub(super) fn file(
     Ok(())
 }
 
-/// Adds to an interruption where the part is that was copied.
-fn kept(failure: Failure, target: &Target) -> Failure {
-    match (failure, target.part()) {
-        (Failure::Interrupted(what), Some(part)) => {
-            Failure::Interrupted(format!("{what}; the same command goes on from {}", host::shown(part)))
+/// Says with a failure where the part is that was copied.
+fn kept(job: &mut Job<'_>, failure: Failure, target: &Target) -> Failure {
+    let Some(part) = target.part() else { return failure };
+    let behind = format!("the same command goes on from {}", host::shown(part));
+    match failure {
+        Failure::Interrupted(what) => Failure::Interrupted(format!("{what}; {behind}")),
+        other => {
+            job.note(behind);
+            other
         }
-        (other, _) => other,
     }
 }
 

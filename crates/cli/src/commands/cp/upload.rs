@@ -35,7 +35,7 @@ pub(super) fn file(job: &mut Job<'_>, source: &Path, destination: &str, durable:
         Room::Part { path, part, length } => {
             let (length, hash) = left_over(job, &mut input, (source, found.len()), (destination, &part, length))?;
             let result = beside(job, &mut input, source, &found, (&part, length, hash));
-            let hash = result.map_err(|failure| kept(failure, &part))?;
+            let hash = result.map_err(|failure| kept(job, failure, &part))?;
             let owner = if job.how.preserve { format!("{}:{}", found.uid(), found.gid()) } else { String::new() };
             let mode = format!("{:o}", found.mode() & if job.how.preserve { 0o7777 } else { 0o777 });
             let time = match job.how.preserve {
@@ -64,12 +64,15 @@ fn note_in_place(job: &mut Job<'_>) {
     job.note(format!("written in place, with the guest's own mode and owner: {reason}"));
 }
 
-/// Adds to a failure where the part is that was copied.
-fn kept(failure: Failure, part: &str) -> Failure {
-    let behind = format!("; the same command goes on from :{}", printable(part));
+/// Says with a failure where the part is that was copied.
+fn kept(job: &mut Job<'_>, failure: Failure, part: &str) -> Failure {
+    let behind = format!("the same command goes on from :{}", printable(part));
     match failure {
-        Failure::Interrupted(what) => Failure::Interrupted(what + &behind),
-        other => other,
+        Failure::Interrupted(what) => Failure::Interrupted(format!("{what}; {behind}")),
+        other => {
+            job.note(behind);
+            other
+        }
     }
 }
 

@@ -1,0 +1,30 @@
+//! The host's own program, `qga`.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::agent::{target_directory, workspace};
+use crate::process;
+
+/// `QGA` when set, else the debug build, brought up to date.
+///
+/// # Panics
+/// When the named file is missing or the build fails.
+pub fn program() -> PathBuf {
+    if let Some(path) = env::var_os("QGA").filter(|value| !value.is_empty()).map(PathBuf::from) {
+        assert!(path.is_file(), "there is no qga at {}", path.display());
+        return path;
+    }
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = process::output(Command::new(cargo).args(["build", "--package", "qga"]).current_dir(workspace()));
+    assert!(output.status.success(), "qga cannot be built:\n{}", process::text(&output));
+    target_directory().join("debug/qga")
+}
+
+/// A command that runs it, without targets of the caller's environment.
+pub fn command(program: &std::path::Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("QGA_TARGET").env("LC_ALL", "C").stdin(std::process::Stdio::null()).args(args);
+    command
+}

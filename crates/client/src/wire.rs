@@ -47,6 +47,8 @@ pub struct Wire<S> {
     handshake: Duration,
     /// Whether the next line that arrives answers the next question.
     in_step: bool,
+    /// Whether several requests may be under way.
+    is_queueing: bool,
     /// Requests that were sent ahead and whose replies have not been taken.
     under_way: usize,
     /// The memory of a reply that was read.
@@ -62,6 +64,7 @@ impl<S: Stream> Wire<S> {
             buffer: vec![0; BUFFER].into(),
             handshake: HANDSHAKE_TIMEOUT,
             in_step: false,
+            is_queueing: false,
             under_way: 0,
             spare: Vec::new(),
         }
@@ -98,6 +101,7 @@ impl<S: Stream> Wire<S> {
                     Step::More => {}
                     Step::Found => {
                         self.in_step = true;
+                        self.is_queueing = search.is_queueing();
                         return Ok(());
                     }
                     Step::AskPlainly => self.send(&search.question(), deadline)?,
@@ -221,7 +225,8 @@ impl<S: Stream> Transport for Wire<S> {
     }
 
     fn chunks(&self) -> Chunks {
-        self.stream.chunks()
+        let chunks = self.stream.chunks();
+        if self.is_queueing { chunks } else { Chunks { ahead: 1, ..chunks } }
     }
 }
 
@@ -253,11 +258,26 @@ struct Search {
     delimited: bool,
     /// The first line that no agent would have sent.
     foreign: Option<String>,
+    /// Whether the sentinel was complained about.
+    complained: bool,
 }
 
 impl Search {
     fn new(id: u64) -> Self {
-        Search { id, command: "guest-sync-delimited", line: Vec::new(), delimited: false, foreign: None }
+        Search {
+            id,
+            command: "guest-sync-delimited",
+            line: Vec::new(),
+            delimited: false,
+            foreign: None,
+            complained: false,
+        }
+    }
+
+    /// Whether the agent can have several requests under way. The C agent loses answers on a virtio port when more
+    /// requests come in while it writes them. It is known by its complaint about the sentinel, which is no JSON.
+    fn is_queueing(&self) -> bool {
+        !self.complained && self.command == "guest-sync-delimited"
     }
 
     /// The bytes to send.
@@ -298,6 +318,8 @@ impl Search {
         let Some(error) = value.get("error") else {
             return self.take_text(line);
         };
+        let desc = error.get("desc").and_then(Value::as_str).unwrap_or_default();
+        self.complained |= desc.contains("JSON parse error") || desc.contains("Invalid JSON");
         let refused = error.get("class").and_then(Value::as_str).is_some_and(|class| class != "GenericError")
             && error.get("desc").and_then(Value::as_str).is_some_and(|desc| names(desc, self.command));
         match (refused, plain) {

@@ -41,10 +41,13 @@ fn copy(machine: &Machine, args: &[&str]) -> Value {
 }
 
 /// Kills a copy once its partial file has this length.
+#[track_caller]
 fn kill_at(mut qga: Child, bytes: u64, mut length: impl FnMut() -> u64) {
-    wait::poll(ENOUGH, || (length() >= bytes).then_some(())).expect("the copy gets half-way");
+    let at = || (qga.try_wait().unwrap().is_some() || length() >= bytes).then_some(());
+    wait::poll(ENOUGH, at).expect("the copy gets half-way");
     qga.kill().unwrap();
-    qga.wait().unwrap();
+    let output = qga.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), None, "{}", process::text(&output));
 }
 
 /// A directory of the guest with room for so much: the swap disk, made larger, for what the others do not hold.

@@ -1,9 +1,12 @@
 //! The agents, and `qga` run against them.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use qga_testkit::{Program, Setup, TestAgent};
 use serde_json::Value;
@@ -12,7 +15,9 @@ use sha2::{Digest, Sha256};
 /// A running agent and two directories: of the host, and of the guest that it plays.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) agent: TestAgent,
+    program: Program,
+    /// The last one is the one to talk to; the directories lie in that of the first.
+    agents: RefCell<Vec<TestAgent>>,
     pub(crate) host: PathBuf,
     pub(crate) guest: PathBuf,
 }
@@ -38,16 +43,34 @@ pub(crate) fn each(args: &[&str], test: impl Fn(&Pair)) {
         fs::create_dir(&host).unwrap();
         fs::create_dir(&guest).unwrap();
         eprintln!("{}", path.display());
-        test(&Pair { agent, host, guest });
+        // Its socket is there a moment before it listens.
+        drop(agent.host());
+        test(&Pair { program, agents: RefCell::new(vec![agent]), host, guest });
         count += 1;
     }
     assert!(count > 0, "there is no agent at all: build qemu-ga first");
 }
 
 impl Pair {
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.agents.borrow().last().unwrap().socket().to_owned()
+    }
+
+    /// Starts another agent if this one is gone: the C one ends when a client goes that has not read all its answers.
+    pub(crate) fn revive(&self) {
+        std::thread::sleep(Duration::from_millis(300));
+        let is_gone = |agent: &TestAgent| agent.is_dead() || UnixStream::connect(agent.socket()).is_err();
+        if self.program.is_ours() || !is_gone(self.agents.borrow().last().unwrap()) {
+            return;
+        }
+        let agent = Setup::new(&self.program).start();
+        drop(agent.host());
+        self.agents.borrow_mut().push(agent);
+    }
+
     /// `qga cp` with these arguments, in which `H/` and `G/` stand for the two directories.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        self.command_on(&[self.agent.socket().to_str().unwrap()], args)
+        self.command_on(&[self.socket().to_str().unwrap()], args)
     }
 
     /// The same, on these targets.

@@ -32,6 +32,7 @@ fn break_off(pair: &Pair, (from, to, part): &(&str, &str, PathBuf), signal: &str
         let pid = child.id().to_string();
         let _ = Command::new("kill").args([signal, &pid]).status().unwrap();
         let output = child.wait_with_output().unwrap();
+        pair.revive();
         if !output.status.success() {
             return (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned());
         }

@@ -244,7 +244,7 @@ fn without_guest_exec_single_files_are_written_in_place_and_it_says_so() {
 fn many_targets_give_a_directory_each() {
     with_each_agent(|pair| {
         fs::write(pair.guest.join("file"), "text").unwrap();
-        let socket = pair.agent.socket();
+        let socket = pair.socket();
         let other = format!("unix:{}", socket.display());
         let output = pair.command_on(&[socket.to_str().unwrap(), &other], &["-j1", "G/file", "H/"]).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));

@@ -35,12 +35,12 @@ const DECODED: usize = 48 << 10;
 /// # ]);
 /// let mut agent = Client::unix(guest.path(), Duration::from_secs(10))?;
 /// let file = GuestFile::open(&mut agent, "/etc/hostname", "r")?;
-/// let mut piece = Vec::new();
+/// let (mut piece, mut name) = (Vec::new(), Vec::new());
 /// let mut reading = file.read_ahead(&mut agent, 6);
 /// while reading.next_into(&mut piece)? {
-///     print!("{}", String::from_utf8_lossy(&piece));
+///     name.extend_from_slice(&piece);
 /// }
-/// # assert_eq!(piece, b"debian");
+/// assert_eq!(name, b"debian");
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use qga_client::{Client, Error, GuestFile};
 
-use crate::fake::{ENOUGH, Fake};
+use crate::fake::{ENOUGH, Fake, SHORT};
 use crate::ping;
 
 /// A file that is open for reading.
@@ -141,6 +141,30 @@ fn a_write_that_fails_under_way_is_told_by_a_later_one_or_at_the_end() {
     writing.write(b"def").unwrap();
     let error = writing.finish().unwrap_err();
     assert!(matches!(&error, Error::Failed { desc, .. } if desc == "disk full"), "{error}");
+    drop(client);
+    fake.finish();
+}
+
+#[test]
+fn an_agent_that_complains_about_the_sentinel_gets_one_request_at_a_time() {
+    let fake = Fake::new(|mut guest| {
+        let id = guest.handshake();
+        guest.send("{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error, stray '\\uFFFD'\"}}\n");
+        guest.answer_handshake(id);
+        guest.expect("guest-file-open");
+        guest.send("{\"return\": 1000}\n");
+        guest.expect("guest-file-read");
+        assert!(guest.is_quiet(SHORT), "a second request before the answer to the first");
+        guest.send("{\"return\": {\"count\": 1, \"buf-b64\": \"YQ==\", \"eof\": true}, \"id\": 0}\n");
+        guest.wait_for_end();
+    });
+    let mut client = fake.client(ENOUGH);
+    let file = readable(&mut client);
+    let mut piece = Vec::new();
+    let mut reading = file.read_ahead(&mut client, u64::MAX);
+    assert!(reading.next_into(&mut piece).unwrap());
+    assert_eq!(piece, b"a");
+    drop(reading);
     drop(client);
     fake.finish();
 }

@@ -15,6 +15,10 @@ pub(crate) enum Failure {
     Agent(Error),
     /// Something on this host is in the way.
     Host(String),
+    /// Something in the guest is in the way.
+    Guest(String),
+    /// The user has had enough of it.
+    Interrupted(String),
     /// The result could not be printed.
     Output(io::Error),
     /// Something that has an exit code of its own.
@@ -83,7 +87,8 @@ impl Failure {
                 _ => Failure::GENERAL,
             },
             Failure::Special(special) => special.code,
-            Failure::Host(_) | Failure::Output(_) => Failure::GENERAL,
+            Failure::Interrupted(_) => 130,
+            Failure::Host(_) | Failure::Guest(_) | Failure::Output(_) => Failure::GENERAL,
         }
     }
 
@@ -93,16 +98,17 @@ impl Failure {
             Failure::Agent(error) => error.hint(),
             Failure::Usage(_) => Some("'qga --help' has examples."),
             Failure::Special(special) => special.hint,
-            Failure::Host(_) | Failure::Output(_) => None,
+            Failure::Host(_) | Failure::Guest(_) | Failure::Interrupted(_) | Failure::Output(_) => None,
         }
     }
 
     /// The failure for programs.
     pub(crate) fn to_json(&self) -> Value {
         let (layer, class) = match self {
-            Failure::Usage(_) => ("caller", None),
+            Failure::Usage(_) | Failure::Interrupted(_) => ("caller", None),
             Failure::Agent(error) => (error.layer().name(), error.class()),
             Failure::Host(_) => ("host", None),
+            Failure::Guest(_) => ("command", None),
             Failure::Output(_) => ("output", None),
             Failure::Special(special) => (special.layer, None),
         };
@@ -121,7 +127,9 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Usage(what) | Failure::Host(what) => f.write_str(what),
+            Failure::Usage(what) | Failure::Host(what) | Failure::Guest(what) | Failure::Interrupted(what) => {
+                f.write_str(what)
+            }
             Failure::Agent(error) => error.fmt(f),
             Failure::Special(special) => f.write_str(&special.message),
             Failure::Output(error) => write!(f, "cannot write to standard output: {}", error.kind()),

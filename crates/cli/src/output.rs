@@ -167,6 +167,11 @@ impl Printer {
         let _ = io::stderr().lock().write_all(bytes);
     }
 
+    /// Prints a word for people on standard error; it must be harmless for a terminal already.
+    pub(crate) fn warn(&self, target: &str, text: &str) {
+        self.note(Some(target).filter(|_| self.is_many), text);
+    }
+
     /// A word for people on standard error.
     pub(crate) fn note(&self, target: Option<&str>, text: &str) {
         match (target, self.is_json) {

@@ -76,4 +76,9 @@ impl<'a> Session<'a> {
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
         self.printer.print(Some(self.target.name()), text)
     }
+
+    /// Prints a word for people on standard error; it must be harmless for a terminal already.
+    pub(crate) fn warn(&self, text: &str) {
+        self.printer.warn(self.target.name(), text);
+    }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 use qga_proto::Command;
 use qga_proto::types::fsfreeze::FsfreezeStatus;
 use qga_proto::types::power::{GuestShutdown, GuestSuspendDisk, GuestSuspendHybrid, GuestSuspendRam};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::deadline::Deadline;
 use crate::error::{Blocker, Channel, Error};
 use crate::libvirt::Libvirt;
-use crate::reply::AgentError;
+use crate::reply::{AgentError, Reply};
 use crate::stream::{Serial, Unix, Vsock};
 use crate::transport::{Answer, Chunks, Next, Transport};
 use crate::wire::Wire;
@@ -159,22 +159,58 @@ impl Client {
     pub(crate) fn run<T: DeserializeOwned>(&mut self, name: &str, request: &[u8], answers: bool) -> Result<T, Error> {
         let limit = if answers { self.timeout } else { self.timeout.min(SILENCE) };
         match self.transport.exchange(request, Deadline::after(limit))? {
-            Answer::Reply(reply) => match reply.read() {
-                Ok(Ok(result)) => Ok(result),
-                Ok(Err(error)) => Err(self.explain(name, error)),
-                Err(error) => {
-                    self.transport.lose_step();
-                    Err(match error {
-                        Error::Malformed(what) => Error::Malformed(format!("{name}: {what}")),
-                        other => other,
-                    })
-                }
-            },
+            Answer::Reply(reply) => self.result(name, &reply, None),
             Answer::Closed | Answer::Nothing if !answers => {
                 serde_json::from_value(Value::Object(Map::new())).map_err(|error| Error::Malformed(error.to_string()))
             }
             Answer::Closed => Err(Error::Closed),
             Answer::Nothing => Err(Error::Timeout { command: name.to_owned(), after: limit }),
+        }
+    }
+
+    /// Sends a request whose answer is taken later with [`take`](Self::take). In between no other question may be
+    /// asked: it would give up on the answer.
+    pub(crate) fn ahead(&mut self, request: &[u8]) -> Result<(), Error> {
+        self.transport.ahead(request, Deadline::after(self.timeout))
+    }
+
+    /// Waits for the answer to the oldest request that was sent ahead. The reply is read with
+    /// [`result`](Self::result), and may then be given back with [`reuse`](Self::reuse).
+    pub(crate) fn take(&mut self, name: &str) -> Result<Reply, Error> {
+        match self.transport.take(Deadline::after(self.timeout))? {
+            Answer::Reply(reply) => Ok(reply),
+            Answer::Closed => Err(Error::Closed),
+            Answer::Nothing => Err(Error::Timeout { command: name.to_owned(), after: self.timeout }),
+        }
+    }
+
+    /// Gives up on what is under way.
+    pub(crate) fn give_up(&mut self) {
+        self.transport.lose_step();
+    }
+
+    /// Takes back the memory of a reply that has been read.
+    pub(crate) fn reuse(&mut self, reply: Reply) {
+        self.transport.reuse(reply);
+    }
+
+    /// The result in a reply, to the request with this number if it had one.
+    pub(crate) fn result<'a, T: Deserialize<'a>>(
+        &mut self,
+        name: &str,
+        reply: &'a Reply,
+        id: Option<u64>,
+    ) -> Result<T, Error> {
+        match reply.read_to(id) {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(self.explain(name, error)),
+            Err(error) => {
+                self.transport.lose_step();
+                Err(match error {
+                    Error::Malformed(what) => Error::Malformed(format!("{name}: {what}")),
+                    other => other,
+                })
+            }
         }
     }
 

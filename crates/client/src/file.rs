@@ -64,6 +64,11 @@ impl GuestFile {
         self.handle
     }
 
+    /// How many bytes go into one request on the channel it was opened over.
+    pub(crate) fn chunks(&self) -> Chunks {
+        self.chunks
+    }
+
     /// Reads at most so many bytes, and no more than the channel carries well in one piece.
     ///
     /// # Errors

@@ -35,6 +35,7 @@
 //! [`Client`] knows commands, arguments and errors.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod client;
 mod deadline;
 mod error;
@@ -49,6 +50,7 @@ pub mod stream;
 mod transport;
 mod wire;
 
+pub use ahead::{ReadAhead, WriteAhead};
 pub use client::{Client, DEFAULT_TIMEOUT, SILENCE, VSOCK_PORT, answers_on_success};
 pub use deadline::Deadline;
 pub use error::{Blocker, Channel, Error, Layer, Monitor};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, Deserializer};
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,12 +26,14 @@ pub struct AgentError {
 
 /// A reply whose result is a `T`.
 #[derive(Deserialize)]
-#[serde(bound = "T: DeserializeOwned")]
+#[serde(bound = "T: Deserialize<'de>")]
 struct Envelope<T> {
     #[serde(rename = "return", default = "none", deserialize_with = "some")]
     result: Option<T>,
     #[serde(default, deserialize_with = "some")]
     error: Option<Value>,
+    #[serde(default)]
+    id: Option<Value>,
 }
 
 fn none<T>() -> Option<T> {
@@ -58,15 +60,31 @@ impl Reply {
     ///
     /// # Errors
     /// [`Error::Malformed`] when it is no reply, or its result no `T`.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<Result<T, AgentError>, Error> {
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<Result<T, AgentError>, Error> {
+        self.read_to(None)
+    }
+
+    /// As [`read`](Self::read), for the reply to the request with this number. An agent that repeats no numbers is
+    /// trusted to answer in order.
+    pub(crate) fn read_to<'a, T: Deserialize<'a>>(&'a self, id: Option<u64>) -> Result<Result<T, AgentError>, Error> {
         let envelope: Envelope<T> =
             serde_json::from_slice(&self.0).map_err(|error| Error::Malformed(error.to_string()))?;
+        if envelope.id.is_some_and(|found| id.is_some() && found.as_u64() != id) {
+            return Err(Error::Malformed("the answer to another question".into()));
+        }
         match (envelope.error, envelope.result) {
             // An error that is not what an error should be is still one.
             (Some(error), _) => Ok(Err(serde_json::from_value(error).unwrap_or_default())),
             (None, Some(result)) => Ok(Ok(result)),
             (None, None) => Err(Error::Malformed("neither a result nor an error".into())),
         }
+    }
+}
+
+impl Reply {
+    /// What it was kept in.
+    pub(crate) fn into_memory(self) -> Vec<u8> {
+        self.0
     }
 }
 

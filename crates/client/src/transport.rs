@@ -36,19 +36,61 @@ pub trait Transport: fmt::Debug + Send {
     /// here but an [`Answer::Reply`].
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error>;
 
+    /// Sends one request ahead: the reply is [taken](Self::take) later. Replies come in the order of the requests. The
+    /// next [`exchange`](Self::exchange) gives up on those that have not been taken.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange). After any of them nothing is under way any more.
+    fn ahead(&mut self, request: &[u8], deadline: Deadline) -> Result<(), Error>;
+
+    /// Waits for the answer to the oldest request that was sent ahead. After anything but a reply nothing is under way
+    /// any more.
+    ///
+    /// # Errors
+    /// As [`exchange`](Self::exchange); [`Error::Malformed`] when nothing was sent ahead.
+    fn take(&mut self, deadline: Deadline) -> Result<Answer, Error>;
+
+    /// Takes back the memory of a reply that has been read, for the next one.
+    fn reuse(&mut self, _reply: Reply) {}
+
     /// Carries a series of requests, each of which has so much time, and hands the answers out in order.
     ///
-    /// `next` makes the requests, until there is none. A transport that can sends the next one before the answer to the
-    /// last one is there, so that the agent need not wait for the host: `next` may be called once more than `take` could
-    /// wish. Everything that is no [`Answer::Reply`] must end the series with an error of `take`.
+    /// `next` makes the requests, until there is none. As many as the channel carries well are sent before the answer to
+    /// the first of them is there, so that the agent need not wait for the host: `next` may be called more often than
+    /// `take` could wish. Everything that is no [`Answer::Reply`] must end the series with an error of `take`.
     ///
     /// # Errors
     /// As [`exchange`](Self::exchange), and what `next` and `take` say.
     fn series(&mut self, each: Duration, next: &mut Next<'_>, take: &mut Take<'_>) -> Result<(), Error> {
-        while let Some(request) = next()? {
-            take(self.exchange(&request, Deadline::after(each))?)?;
+        let mut unanswered = 0;
+        let mut is_complete = false;
+        loop {
+            while !is_complete && unanswered < self.chunks().ahead.max(1) {
+                match next() {
+                    Ok(Some(request)) => self.ahead(&request, Deadline::after(each))?,
+                    Ok(None) => {
+                        is_complete = true;
+                        break;
+                    }
+                    Err(error) => {
+                        self.lose_step();
+                        return Err(error);
+                    }
+                }
+                unanswered += 1;
+            }
+            if unanswered == 0 {
+                return Ok(());
+            }
+            let answer = self.take(Deadline::after(each))?;
+            unanswered -= 1;
+            if let Err(error) = take(answer) {
+                if unanswered > 0 {
+                    self.lose_step();
+                }
+                return Err(error);
+            }
         }
-        Ok(())
     }
 
     /// Is told that the last reply was none: what comes next cannot be trusted to be the answer to the next question.
@@ -56,7 +98,7 @@ pub trait Transport: fmt::Debug + Send {
 
     /// How many bytes of a file should go into one request.
     fn chunks(&self) -> Chunks {
-        Chunks { read: 1 << 20, write: 1 << 20 }
+        Chunks { read: 1 << 20, write: 1 << 20, ahead: 1 }
     }
 }
 
@@ -67,4 +109,6 @@ pub struct Chunks {
     pub read: usize,
     /// In one `guest-file-write`.
     pub write: usize,
+    /// How many requests should be under way at the same time, so that the agent works while its last answer travels.
+    pub ahead: usize,
 }

@@ -16,7 +16,7 @@ use crate::printable::printable;
 use crate::random;
 use crate::reply::Reply;
 use crate::stream::Stream;
-use crate::transport::{Answer, Chunks, Next, Take, Transport};
+use crate::transport::{Answer, Chunks, Transport};
 
 /// Bytes a reply may have: 128 MiB. The largest regular one, a `guest-file-read` of 48 MiB, has 64 MiB.
 pub const REPLY_MAX: usize = 128 << 20;
@@ -33,10 +33,6 @@ const LINE_KEPT: usize = 4096;
 /// Bytes taken from the stream at a time.
 const BUFFER: usize = 256 << 10;
 
-/// Requests of a series that may be without an answer at the same time. A second one keeps both ends busy. More would not
-/// help, and it may be more than the channel takes before the agent reads on.
-const AHEAD: usize = 2;
-
 /// The byte that no JSON text contains.
 const SENTINEL: u8 = 0xFF;
 
@@ -51,12 +47,27 @@ pub struct Wire<S> {
     handshake: Duration,
     /// Whether the next line that arrives answers the next question.
     in_step: bool,
+    /// Whether several requests may be under way.
+    is_queueing: bool,
+    /// Requests that were sent ahead and whose replies have not been taken.
+    under_way: usize,
+    /// The memory of a reply that was read.
+    spare: Vec<u8>,
 }
 
 impl<S: Stream> Wire<S> {
     /// Takes a stream; nothing is sent before the first question.
     pub fn new(stream: S) -> Self {
-        Wire { stream, input: Vec::new(), buffer: vec![0; BUFFER].into(), handshake: HANDSHAKE_TIMEOUT, in_step: false }
+        Wire {
+            stream,
+            input: Vec::new(),
+            buffer: vec![0; BUFFER].into(),
+            handshake: HANDSHAKE_TIMEOUT,
+            in_step: false,
+            is_queueing: false,
+            under_way: 0,
+            spare: Vec::new(),
+        }
     }
 
     /// Gives an agent so much time for the first question instead of [`HANDSHAKE_TIMEOUT`].
@@ -90,6 +101,7 @@ impl<S: Stream> Wire<S> {
                     Step::More => {}
                     Step::Found => {
                         self.in_step = true;
+                        self.is_queueing = search.is_queueing();
                         return Ok(());
                     }
                     Step::AskPlainly => self.send(&search.question(), deadline)?,
@@ -129,18 +141,6 @@ impl<S: Stream> Wire<S> {
         Ok(())
     }
 
-    fn receive_reply(&mut self, deadline: Deadline) -> Result<Answer, Error> {
-        let length = match self.receive_line(deadline) {
-            Ok(Some(length)) => length,
-            Ok(None) => return Ok(Answer::Nothing),
-            Err(Error::Closed) => return Ok(Answer::Closed),
-            Err(error) => return Err(error),
-        };
-        let behind = self.input.split_off(length);
-        // Its memory goes with the reply: a large one is rare.
-        Reply::new(std::mem::replace(&mut self.input, behind), REPLY_ITEMS_MAX).map(Answer::Reply)
-    }
-
     fn send(&mut self, bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
         self.stream.send(bytes, deadline).map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Error::NotTaken(deadline.limit()),
@@ -174,45 +174,59 @@ impl<S: Stream> Wire<S> {
 
 impl<S: Stream> Transport for Wire<S> {
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error> {
-        self.take_step(deadline)?;
-        self.send(request, deadline)?;
-        let answer = self.receive_reply(deadline)?;
-        self.in_step = matches!(answer, Answer::Reply(_));
-        Ok(answer)
+        // Replies that nobody wants any more are dropped by the handshake.
+        if self.under_way > 0 {
+            self.lose_step();
+        }
+        self.ahead(request, deadline)?;
+        self.take(deadline)
     }
 
-    fn series(&mut self, each: Duration, next: &mut Next<'_>, take: &mut Take<'_>) -> Result<(), Error> {
-        let mut unanswered = 0;
-        let mut is_complete = false;
-        loop {
-            while !is_complete && unanswered < AHEAD {
-                let Some(request) = next()? else {
-                    is_complete = true;
-                    break;
-                };
-                let deadline = Deadline::after(each);
-                if unanswered == 0 {
-                    self.take_step(deadline)?;
-                }
-                self.send(&request, deadline)?;
-                unanswered += 1;
-            }
-            if unanswered == 0 {
-                return Ok(());
-            }
-            let answer = self.receive_reply(Deadline::after(each))?;
-            unanswered -= 1;
-            self.in_step = unanswered == 0 && matches!(answer, Answer::Reply(_));
-            take(answer)?;
+    fn ahead(&mut self, request: &[u8], deadline: Deadline) -> Result<(), Error> {
+        if self.under_way == 0 {
+            self.take_step(deadline)?;
         }
+        // Whatever goes wrong from here on, the next question starts with a handshake.
+        let under_way = std::mem::take(&mut self.under_way);
+        self.in_step = false;
+        self.send(request, deadline)?;
+        self.under_way = under_way + 1;
+        Ok(())
+    }
+
+    fn take(&mut self, deadline: Deadline) -> Result<Answer, Error> {
+        let Some(left) = self.under_way.checked_sub(1) else {
+            return Err(Error::Malformed("nothing was asked".into()));
+        };
+        self.under_way = 0;
+        let length = match self.receive_line(deadline) {
+            Ok(Some(length)) => length,
+            Ok(None) => return Ok(Answer::Nothing),
+            Err(Error::Closed) => return Ok(Answer::Closed),
+            Err(error) => return Err(error),
+        };
+        let mut behind = std::mem::take(&mut self.spare);
+        behind.clear();
+        behind.extend_from_slice(&self.input[length..]);
+        self.input.truncate(length);
+        let reply = Reply::new(std::mem::replace(&mut self.input, behind), REPLY_ITEMS_MAX)?;
+        self.under_way = left;
+        self.in_step = left == 0;
+        Ok(Answer::Reply(reply))
+    }
+
+    fn reuse(&mut self, reply: Reply) {
+        self.spare = reply.into_memory();
     }
 
     fn lose_step(&mut self) {
         self.in_step = false;
+        self.under_way = 0;
     }
 
     fn chunks(&self) -> Chunks {
-        self.stream.chunks()
+        let chunks = self.stream.chunks();
+        if self.is_queueing { chunks } else { Chunks { ahead: 1, ..chunks } }
     }
 }
 
@@ -244,11 +258,26 @@ struct Search {
     delimited: bool,
     /// The first line that no agent would have sent.
     foreign: Option<String>,
+    /// Whether the sentinel was complained about.
+    complained: bool,
 }
 
 impl Search {
     fn new(id: u64) -> Self {
-        Search { id, command: "guest-sync-delimited", line: Vec::new(), delimited: false, foreign: None }
+        Search {
+            id,
+            command: "guest-sync-delimited",
+            line: Vec::new(),
+            delimited: false,
+            foreign: None,
+            complained: false,
+        }
+    }
+
+    /// Whether the agent can have several requests under way. The C agent loses answers on a virtio port when more
+    /// requests come in while it writes them. It is known by its complaint about the sentinel, which is no JSON.
+    fn is_queueing(&self) -> bool {
+        !self.complained && self.command == "guest-sync-delimited"
     }
 
     /// The bytes to send.
@@ -289,6 +318,8 @@ impl Search {
         let Some(error) = value.get("error") else {
             return self.take_text(line);
         };
+        let desc = error.get("desc").and_then(Value::as_str).unwrap_or_default();
+        self.complained |= desc.contains("JSON parse error") || desc.contains("Invalid JSON");
         let refused = error.get("class").and_then(Value::as_str).is_some_and(|class| class != "GenericError")
             && error.get("desc").and_then(Value::as_str).is_some_and(|desc| names(desc, self.command));
         match (refused, plain) {

@@ -1,5 +1,6 @@
 //! The client against agents that do everything an agent, or a hostile guest, might do.
 
+mod ahead;
 mod fake;
 
 use std::os::unix::net::{UnixListener, UnixStream};

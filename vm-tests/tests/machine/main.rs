@@ -8,6 +8,7 @@ use vm_tests::{Image, Machine, Spec, cases};
 
 mod accounts;
 mod connection;
+mod copy;
 mod devices;
 mod exec;
 mod faults;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     harness::run::<Guest>(cases![
         file::a_file_written_by_the_host_has_its_sha256_in_the_guest,
         file::a_file_of_the_guest_has_its_sha256_at_the_host,
+        copy::a_copy_killed_half_way_is_resumed_and_has_the_same_hash_at_both_ends,
         network::the_interfaces_are_those_of_qemus_command_line,
         accounts::a_password_set_by_the_host_is_the_hash_in_etc_shadow,
         accounts::a_hash_set_by_the_host_is_stored_as_it_is,

@@ -4,6 +4,7 @@
 
 mod call;
 mod completion;
+mod cp;
 mod cpus;
 mod df;
 mod disks;
@@ -70,6 +71,7 @@ pub(crate) const COMMANDS: &[Entry] = &[
     Entry::each::<suspend::Suspend>(),
     Entry::each::<passwd::Passwd>(),
     Entry::each::<keys::Keys>(),
+    Entry::each::<cp::Cp>(),
     Entry::each::<call::Call>(),
     Entry::whole::<top::Top>(),
     Entry::whole::<exporter::Exporter>(),

@@ -6,6 +6,7 @@
 
 mod virsh;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -29,6 +30,8 @@ pub struct Libvirt {
     domain: String,
     /// Whether an agent has answered since something went wrong.
     in_step: bool,
+    /// The answers to requests that were sent ahead: `virsh` has one at a time under way.
+    answers: VecDeque<Answer>,
 }
 
 impl Libvirt {
@@ -41,7 +44,7 @@ impl Libvirt {
         if domain.is_empty() || domain.chars().any(char::is_control) {
             return Err(Error::Arguments("this is no name of a machine".into()));
         }
-        Ok(Libvirt { virsh: Virsh::new(uri)?, domain: domain.to_owned(), in_step: false })
+        Ok(Libvirt { virsh: Virsh::new(uri)?, domain: domain.to_owned(), in_step: false, answers: VecDeque::new() })
     }
 
     /// The names of the running machines.
@@ -92,6 +95,24 @@ impl Libvirt {
         self.explain(&said, deadline)
     }
 
+    /// As [`ask`](Self::ask), once an agent has shown that it is there.
+    fn ask_in_step(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error> {
+        // libvirt brings itself into step with the agent. But of the commands that answer only when they fail one
+        // could not tell success from an agent that is not there.
+        if !self.in_step {
+            let limit = deadline.at_most(HANDSHAKE_TIMEOUT);
+            match self.ask(br#"{"execute":"guest-ping"}"#, limit)? {
+                Answer::Reply(_) => self.in_step = true,
+                Answer::Closed => return Err(Error::Closed),
+                Answer::Nothing => return Err(Error::Silent(limit.limit())),
+            }
+        }
+        self.in_step = false;
+        let answer = self.ask(request, deadline)?;
+        self.in_step = matches!(answer, Answer::Reply(_));
+        Ok(answer)
+    }
+
     /// Understands libvirt's errors, of which the number does not come through `virsh`.
     fn explain(&self, said: &Said, deadline: Deadline) -> Result<Answer, Error> {
         let text = said.err.as_str();
@@ -124,29 +145,32 @@ impl Libvirt {
 
 impl Transport for Libvirt {
     fn exchange(&mut self, request: &[u8], deadline: Deadline) -> Result<Answer, Error> {
-        // libvirt brings itself into step with the agent. But of the commands that answer only when they fail one
-        // could not tell success from an agent that is not there.
-        if !self.in_step {
-            let limit = deadline.at_most(HANDSHAKE_TIMEOUT);
-            match self.ask(br#"{"execute":"guest-ping"}"#, limit)? {
-                Answer::Reply(_) => self.in_step = true,
-                Answer::Closed => return Err(Error::Closed),
-                Answer::Nothing => return Err(Error::Silent(limit.limit())),
-            }
+        self.answers.clear();
+        self.ask_in_step(request, deadline)
+    }
+
+    fn ahead(&mut self, request: &[u8], deadline: Deadline) -> Result<(), Error> {
+        let answer = self.ask_in_step(request, deadline).inspect_err(|_| self.answers.clear())?;
+        self.answers.push_back(answer);
+        Ok(())
+    }
+
+    fn take(&mut self, _deadline: Deadline) -> Result<Answer, Error> {
+        let answer = self.answers.pop_front().ok_or_else(|| Error::Malformed("nothing was asked".into()))?;
+        if !matches!(answer, Answer::Reply(_)) {
+            self.answers.clear();
         }
-        self.in_step = false;
-        let answer = self.ask(request, deadline)?;
-        self.in_step = matches!(answer, Answer::Reply(_));
         Ok(answer)
     }
 
     fn lose_step(&mut self) {
         self.in_step = false;
+        self.answers.clear();
     }
 
     fn chunks(&self) -> Chunks {
         // A text that libvirt carries may have 4 MiB. And virsh reads a line byte by byte: a second for 200 kB.
-        Chunks { read: 2 << 20, write: 48 << 10 }
+        Chunks { read: 2 << 20, write: 48 << 10, ahead: 1 }
     }
 }
 

@@ -41,6 +41,6 @@ pub trait Stream: fmt::Debug + Send {
 
     /// How many bytes of a file should go into one request.
     fn chunks(&self) -> Chunks {
-        Chunks { read: 1 << 20, write: 1 << 20 }
+        Chunks { read: 1 << 20, write: 1 << 20, ahead: 2 }
     }
 }

@@ -74,6 +74,14 @@ impl Guest {
         request
     }
 
+    /// Whether nothing comes for so long.
+    pub(crate) fn is_quiet(&mut self, time: Duration) -> bool {
+        self.output.set_read_timeout(Some(time)).unwrap();
+        let is_quiet = self.input.fill_buf().is_err();
+        self.output.set_read_timeout(None).unwrap();
+        is_quiet
+    }
+
     /// Receives a handshake and returns its number.
     pub(crate) fn handshake(&mut self) -> u64 {
         let (delimited, request) = self.request().expect("the client closed the connection");

@@ -1,0 +1,111 @@
+//! What is done in the guest with its own standard tools, through `guest-exec`: those of POSIX, and `stat`, `readlink`,
+//! `sha256sum` and `sync` as GNU and busybox have them.
+
+/// In front of every script: messages in one language, and a path that has what is needed.
+pub(super) const START: &str = "LC_ALL=C; export LC_ALL; PATH=\"$PATH:/usr/sbin:/usr/bin:/sbin:/bin\"; export PATH\n";
+
+/// What a file is, `$1`; links are followed.
+pub(super) const STAT: &str = r#"
+if [ ! -e "$1" ]; then
+  if [ -h "$1" ]; then echo "$1: the link leads nowhere" >&2; else echo "$1: No such file or directory" >&2; fi
+  exit 1
+fi
+stat -L -c '%f %u %g %s %Y %b %y' -- "$1"
+"#;
+
+/// Everything below the directory `$1`, itself included: a line as above, the name, the target of a link.
+pub(super) const LIST: &str = r#"
+find "$1/" -exec sh -c 'for f; do
+  stat -c "%f %u %g %s %Y %b %y" -- "$f" || continue
+  printf "%s\0" "$f"
+  if [ -h "$f" ]; then readlink -- "$f"; fi
+  printf "\0"
+done' sh {} +
+"#;
+
+/// Makes room for a file at `$1`: prints what is there (`dir`, `special`, `file`), the path behind links, the partial
+/// file beside it and its length. A partial file that is no plain file of ours is removed, and with `$2` any.
+pub(super) const PREPARE: &str = r#"
+umask 077
+d=$1
+if [ -d "$d" ]; then printf 'dir\0'; exit 0; fi
+case $d in */) echo "$d: no such directory" >&2; exit 1;; esac
+if [ -h "$d" ]; then d=$(readlink -f -- "$d" && printf x) || { echo "$1: the link leads nowhere" >&2; exit 1; }; d=${d%??}; fi
+if [ -e "$d" ] && [ ! -f "$d" ]; then printf 'special\0%s\0' "$d"; exit 0; fi
+b=${d##*/}
+if [ ! -d "${d%/*}/" ]; then echo "${d%/*}: no such directory" >&2; exit 1; fi
+if [ ${#b} -gt 100 ]; then b=$(printf %s "$b" | cksum | tr ' ' -); fi
+p=${d%/*}/.$b.qga-part
+if [ "$2" = fresh ] || [ -h "$p" ] || { [ -e "$p" ] && { [ ! -f "$p" ] || [ ! -O "$p" ]; }; }; then
+  rm -f -- "$p" || exit 1
+fi
+if [ -e "$p" ]; then n=$(stat -c %s -- "$p") || exit 1; else set -C; : > "$p" || exit 1; n=0; fi
+printf 'file\0%s\0%s\0%s\0' "$d" "$p" "$n"
+"#;
+
+/// The checksum of the first `$2` bytes of `$1`, or of all of it without `$2`.
+pub(super) const HASH: &str = r#"
+command -v sha256sum > /dev/null 2>&1 || exit 127
+if [ -n "$2" ]; then head -c "$2" -- "$1" | sha256sum; else sha256sum < "$1"; fi
+"#;
+
+/// Puts the partial file `$1` in place as `$2`, with mode `$3`, owner `$4` and time `$5` if given, checked against the
+/// checksum `$6` if given, and written to the disk first with `$7`. Prints how the check went.
+pub(super) const FINISH: &str = r#"
+v=unchecked
+if [ -n "$6" ]; then
+  if command -v sha256sum > /dev/null 2>&1; then
+    s=$(sha256sum < "$1") || exit 1
+    if [ "${s%% *}" != "$6" ]; then rm -f -- "$1"; printf corrupt; exit 0; fi
+    v=verified
+  fi
+fi
+if [ -n "$4" ]; then chown "$4" "$1" || exit 1
+elif [ -e "$2" ]; then chown "$(stat -c %u:%g -- "$2")" "$1" || exit 1; fi
+chmod "$3" "$1" || exit 1
+if [ -n "$5" ]; then touch -m -d "@$5" "$1" 2> /dev/null || touch -m -d "@${5%.*}" "$1" || exit 1; fi
+if [ -n "$7" ]; then sync "$1" 2> /dev/null; fi
+mv -f -- "$1" "$2" || exit 1
+printf %s "$v"
+"#;
+
+/// Sets mode `$2`, owner `$3` and time `$4`, where given, of `$1`.
+pub(super) const DRESS: &str = r#"
+if [ -n "$3" ]; then chown "$3" "$1" || exit 1; fi
+if [ -n "$2" ]; then chmod "$2" "$1" || exit 1; fi
+if [ -n "$4" ]; then touch -m -d "@$4" "$1" 2> /dev/null || touch -m -d "@${4%.*}" "$1" || exit 1; fi
+"#;
+
+/// Makes the directories that are not there yet, and prints the number of each that it made.
+pub(super) const MAKE_DIRECTORIES: &str = r#"
+umask 077
+n=0; r=0
+for d; do
+  if [ ! -d "$d" ]; then if mkdir -- "$d"; then echo $n; else r=1; fi; fi
+  n=$((n + 1))
+done
+exit $r
+"#;
+
+/// Makes links, with the owner `$1` if given: target and path by turns.
+pub(super) const MAKE_LINKS: &str = r#"
+r=0; o=$1; shift
+while [ $# -gt 1 ]; do
+  if [ -d "$2" ] && [ ! -h "$2" ]; then echo "$2: is a directory" >&2; r=1
+  elif ln -sfn -- "$1" "$2"; then if [ -n "$o" ]; then chown -h "$o" "$2" || r=1; fi
+  else r=1; fi
+  shift 2
+done
+exit $r
+"#;
+
+/// Where the data of `$1` lies: the extents, in blocks of the size that the line in front says.
+pub(super) const EXTENTS: &str = r#"
+command -v filefrag > /dev/null 2>&1 || exit 127
+filefrag -s -b4096 -v -- "$1"
+"#;
+
+/// Whether `$1` is a directory: prints something if so.
+pub(super) const IS_DIRECTORY: &str = r#"
+if [ -d "$1" ]; then echo yes; fi
+"#;

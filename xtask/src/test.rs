@@ -128,18 +128,20 @@ fn passed_if(result: Result) -> Outcome {
     }
 }
 
+/// All tests that need no machine.
+const WORKSPACE: [&str; 6] = ["test", "--workspace", "--exclude", "vm-tests", "--locked", "--no-fail-fast"];
+
 fn workspace_tests() -> Result {
-    const TESTS: [&str; 6] = ["test", "--workspace", "--exclude", "vm-tests", "--locked", "--no-fail-fast"];
     // What is promised of size and memory is promised of the program as it is shipped. Half of its build is one long
     // step of one thread, and so it goes on while the tests are built.
     let (agent, built) = thread::scope(|scope| {
         let agent = scope.spawn(shipped::agent);
-        let built = process::run(cargo(&TESTS).arg("--no-run").env_remove("QGA_UNDER_TEST"));
+        let built = process::run(cargo(&WORKSPACE).arg("--no-run").env_remove("QGA_UNDER_TEST"));
         (agent.join(), built)
     });
     let agent = agent.map_err(|_| "the build of the agent panicked".to_owned())??;
     built?;
-    process::run(cargo(&TESTS).env("QEMU_GA", agent).env_remove("QGA_UNDER_TEST"))
+    process::run(cargo(&WORKSPACE).env("QEMU_GA", agent).env_remove("QGA_UNDER_TEST"))
 }
 
 fn conformance() -> Outcome {
@@ -157,9 +159,13 @@ fn machines() -> Result {
         // A guest's kernel is about to be downloaded, which needs apt's lists.
         packages::update()?;
     }
+    // The host's program comes with the tests that start it: asked for like this, it is the one that the first layer has
+    // built, and nothing is built twice with other features.
+    process::run(cargo(&WORKSPACE).args(["--no-run", "--test", "command_line"]))?;
+    let host = target().join("debug/qga");
     let test = |args: &[&str]| {
         let mut command = cargo(&["test", "--package", "vm-tests", "--locked", "--no-fail-fast"]);
-        command.args(args).env("QEMU_GA", &agent).env_remove("QGA_UNDER_TEST");
+        command.args(args).env("QEMU_GA", &agent).env("QGA", &host).env_remove("QGA_UNDER_TEST");
         command
     };
     process::run(&mut test(&["--no-run"]))?;

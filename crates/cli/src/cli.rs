@@ -44,8 +44,8 @@ Exit status:
   125  no agent: no such channel, not allowed, in use, nobody there, silence, or no agent
   126  the command is switched off in the agent, or not allowed while the guest is frozen
   127  the agent does not know the command
-Of exec and shell: that of the command, with 128 and the number of the signal for one that a signal ended.
 freeze, wait and doctor have some of their own: 'qga help freeze' and so on.
+Of exec and shell: that of the command, with 128 and the number of the signal for one that a signal ended.
 Of several targets: that of those that failed, if it is the same for all of them, and otherwise 1.";
 
 /// What every command takes.
@@ -67,9 +67,7 @@ pub(crate) struct Options {
     #[arg(short, long, value_name = "N", default_value = "8", value_parser = jobs, global = true)]
     pub(crate) jobs: usize,
 
-    /// Seconds a command may take, the handshake included; 90s or 2m will do, too [default: 30, for trim 600]
-    ///
-    /// A program that exec or shell runs in the guest may take for ever unless this is given.
+    /// Seconds a command may take, the handshake included; 90s or 2m will do, too [default: 30, for trim 600, for exec and shell none]
     ///
     /// An agent that does not answer the handshake within 5 seconds counts as absent, however long the time.
     #[arg(long, value_name = "SECS", value_parser = seconds, global = true)]
@@ -98,14 +96,14 @@ impl Options {
         self.all || self.targets.len() > 1
     }
 
-    /// The time that the command line gives, for commands that may take for ever.
-    pub(crate) fn limit(&self) -> Option<Duration> {
-        self.timeout
-    }
-
     /// Whether the targets are whatever machines are running.
     pub(crate) fn is_all(&self) -> bool {
         self.all
+    }
+
+    /// The time that the command line gives, for commands that may take for ever.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.timeout
     }
 
     /// All targets, in the order in which they were named.

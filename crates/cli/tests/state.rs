@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use qga_testkit::agent::{Program, Setup};
 use qga_testkit::fake::Agent;
+use qga_testkit::skip;
 use serde_json::Value;
 
 /// Debian's C agent.
@@ -42,12 +43,12 @@ fn agents() -> Vec<Program> {
     if ours.is_file() {
         agents.push(Program::ours(ours));
     } else {
-        eprintln!("SKIPPED: no agent of ours; build it or name it in QEMU_GA");
+        skip::skipped("with our agent", "it is not built; cargo build -p qemu-ga, or name it in QEMU_GA");
     }
     if Path::new(C_AGENT).is_file() {
         agents.push(Program::c(C_AGENT));
     } else {
-        eprintln!("SKIPPED: no {C_AGENT}");
+        skip::skipped("with the C agent", "there is none at /usr/sbin/qemu-ga");
     }
     agents
 }

@@ -9,6 +9,7 @@ mod information;
 mod processors;
 mod qga;
 mod restart;
+mod watching;
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         libvirt_sees_the_agent_go_and_come,
         client::the_client_library_reaches_the_agent_through_virsh,
         client::the_client_library_tells_an_agent_that_hangs_one_that_is_gone_and_no_machine_apart,
+        watching::all_machines_of_libvirt_are_watched_and_an_agent_that_is_gone_is_down,
         restart::a_libvirtd_that_is_started_again_finds_the_same_agent_at_once,
         ansible::ansible_runs_commands_and_copies_files,
         dompmsuspend_and_dompmwakeup,

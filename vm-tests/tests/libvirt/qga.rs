@@ -57,7 +57,7 @@ pub(crate) fn two_domains_are_frozen_for_one_command_and_thawed_whatever_becomes
 
     // Killed, and with a libvirtd that is started again meanwhile.
     for is_killed in [true, false] {
-        let options = if is_killed { "60s" } else { "8s" };
+        let options = if is_killed { "60s" } else { "5s" };
         let uri = libvirt.uri();
         let args = ["--connect", &uri, "--all", "freeze", "--for", options, "--", "sleep", "300"];
         let mut qga = qga::command(&qga::program(), &args).spawn().unwrap();

@@ -12,7 +12,23 @@ use crate::exit::{Failure, Special};
 use crate::target::Target;
 
 /// How long a guest that cannot be reached is tried to be thawed, before that is left to the watchdog alone.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time for each attempt to thaw. An answer that was lost, as with an agent that was started again, is not waited for any
+/// longer; an agent that is still busy with the first request answers the second when it is done.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// The longest that freezing may take and still come to an end by itself, for requests that have so much time each.
+pub(super) fn longest_freeze(timeout: Duration) -> Duration {
+    // Connecting, looking, freezing, and undoing that.
+    4 * timeout + longest_thaw()
+}
+
+/// The same for thawing.
+pub(super) fn longest_thaw() -> Duration {
+    // The last attempt may begin when the patience is nearly at its end.
+    PATIENCE + 4 * ATTEMPT
+}
 
 /// One guest.
 #[derive(Debug)]
@@ -86,7 +102,11 @@ impl Guest<'_> {
     }
 
     fn thaw(&self, agent: &mut Option<Client>) -> Result<qga_client::freeze::Thawed, Error> {
-        let thawed = thaw_for_certain(agent, || self.target.connect(self.timeout), Deadline::after(PATIENCE));
+        let timeout = self.timeout.min(ATTEMPT);
+        if let Some(agent) = agent {
+            agent.set_timeout(timeout);
+        }
+        let thawed = thaw_for_certain(agent, || self.target.connect(timeout), Deadline::after(PATIENCE));
         if thawed.is_ok() {
             self.watchdog.is_thawed(self.number);
         }

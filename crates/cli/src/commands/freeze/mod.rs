@@ -34,6 +34,9 @@ use watchdog::Watchdog;
 /// Freezing writes all that is in memory to disks first.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// So long after its time is over `qga` is taken for one that hangs or is stopped.
+const OVERDUE: Duration = Duration::from_secs(10);
+
 /// How often signals, the time and the command are looked after.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -166,12 +169,12 @@ struct Course<'a> {
 
 impl Course<'_> {
     fn run(mut self, freeze: &Freeze, timeout: Duration) -> u8 {
-        self.watchdog.expect_within(3 * timeout);
+        self.watchdog.expect_within(guest::longest_freeze(timeout));
         let mut program = None;
         let end = match self.freeze(freeze.limit) {
             Some(end) => end,
             None => {
-                self.watchdog.expect_within(freeze.limit.saturating_add(Duration::from_secs(15)));
+                self.watchdog.expect_within(freeze.limit.saturating_add(OVERDUE));
                 if freeze.command.is_empty() {
                     self.wait_for_enter(freeze.limit)
                 } else {
@@ -191,7 +194,7 @@ impl Course<'_> {
                 program.tell_to_end();
             }
         }
-        self.watchdog.expect_within(guest::PATIENCE + 3 * timeout);
+        self.watchdog.expect_within(guest::longest_thaw());
         self.orders.clear();
         self.collect(program.as_mut());
         if let Some(program) = program {

@@ -90,7 +90,7 @@ impl Whole for Top {
 impl Top {
     /// Prints results one after the other.
     fn print(&self, guests: &[Arc<Guest>], limit: Duration, options: &Options) -> Result<u8, Failure> {
-        let printer = Printer::new(options.json, guests.len() > 1);
+        let printer = Printer::new(options.json, options.is_many());
         let results = match self.count {
             Some(0) => u64::MAX,
             Some(count) => count,

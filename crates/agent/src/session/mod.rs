@@ -5,7 +5,7 @@
 //! has no 0xFF before it, waits a grace for the command that runs, so that pipelined replies stay in order, and then
 //! does the same.
 //!
-//! A synchronisation that ended up inside a message that its host never completed is found there: see [`stalled`].
+//! A synchronisation that ended up inside a message that its host never completed is found there after a grace.
 
 pub mod output;
 mod stalled;

@@ -84,6 +84,6 @@ impl Stream for Serial {
 
     fn chunks(&self) -> Chunks {
         // At the usual 115,200 baud a piece takes a second and a half.
-        Chunks { read: 12 << 10, write: 12 << 10, ahead: 2 }
+        Chunks { read: 12 << 10, write: 12 << 10, ahead: 1 }
     }
 }

@@ -1,26 +1,16 @@
 //! The commands against real agents: ours and, where it is installed, the C one.
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use qga_testkit::{Program, Setup, TestAgent, skip, wait};
+use qga_testkit::{Program, Setup, TestAgent, wait};
 use serde_json::Value;
 
 /// Each agent there is.
 fn agents(test: &str) -> Vec<TestAgent> {
-    let mut programs = Vec::new();
-    match ours() {
-        Some(path) => programs.push(Program::ours(path)),
-        None => skip::skipped(test, "our agent is not built; cargo build -p qemu-ga"),
-    }
-    if Path::new("/usr/sbin/qemu-ga").exists() {
-        programs.push(Program::c("/usr/sbin/qemu-ga"));
-    } else {
-        skip::skipped(test, "no C agent at /usr/sbin/qemu-ga");
-    }
-    programs
+    let built = Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga");
+    Program::each(test, &built)
         .iter()
         .map(|program| {
             let agent = Setup::new(program).start();
@@ -29,13 +19,6 @@ fn agents(test: &str) -> Vec<TestAgent> {
             agent
         })
         .collect()
-}
-
-/// The agent that `QEMU_GA` names, or the one that is built beside the tests.
-fn ours() -> Option<PathBuf> {
-    let named = env::var_os("QEMU_GA").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let beside = || Some(Path::new(env!("CARGO_BIN_EXE_qga")).parent()?.join("qemu-ga"));
-    named.or_else(beside).filter(|path| path.is_file())
 }
 
 fn qga(agent: &TestAgent, args: &[&str]) -> Output {

@@ -17,21 +17,7 @@ const ENOUGH: Duration = Duration::from_secs(60);
 
 /// The programs of each agent there is.
 fn programs(test: &str) -> Vec<Program> {
-    let named = env::var_os("QEMU_GA").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let ours = named.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga"));
-    let c = Path::new("/usr/sbin/qemu-ga");
-    let mut programs = Vec::new();
-    if ours.is_file() {
-        programs.push(Program::ours(ours));
-    } else {
-        skip::skipped(test, "our agent is not built; cargo build -p qemu-ga");
-    }
-    if c.exists() {
-        programs.push(Program::c(c));
-    } else {
-        skip::skipped(test, "no C agent at /usr/sbin/qemu-ga");
-    }
-    programs
+    Program::each(test, &Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga"))
 }
 
 fn start(setup: Setup) -> TestAgent {

@@ -1,18 +1,14 @@
 //! `qga wait`, `ip` and `doctor`, against agents of every make and in every state that does this host no harm.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use qga_testkit::agent::{Program, Setup};
 use qga_testkit::fake::Agent;
-use qga_testkit::skip;
 use serde_json::Value;
-
-/// Debian's C agent.
-const C_AGENT: &str = "/usr/sbin/qemu-ga";
 
 const BLOCKED: &str =
     r#"{"error": {"class": "CommandNotFound", "desc": "Command has been disabled for this instance"}}"#;
@@ -37,20 +33,7 @@ fn stdout(output: &Output) -> &str {
 
 /// The agents that are here: ours, where it is built, and the distribution's.
 fn agents() -> Vec<Program> {
-    let built = Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga");
-    let ours = std::env::var_os("QEMU_GA").filter(|path| !path.is_empty()).map_or(built, PathBuf::from);
-    let mut agents = Vec::new();
-    if ours.is_file() {
-        agents.push(Program::ours(ours));
-    } else {
-        skip::skipped("with our agent", "it is not built; cargo build -p qemu-ga, or name it in QEMU_GA");
-    }
-    if Path::new(C_AGENT).is_file() {
-        agents.push(Program::c(C_AGENT));
-    } else {
-        skip::skipped("with the C agent", "there is none at /usr/sbin/qemu-ga");
-    }
-    agents
+    Program::each("a test with real agents", &Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga"))
 }
 
 /// The checks that did not come out well, with their state.

@@ -8,13 +8,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use qga_proto::Command;
-use qga_proto::base64::{self, Decoder};
+use qga_proto::base64::Decoder;
 use qga_proto::types::file::{FileSeekRet, FileWriteRet, GuestFileRead, GuestFileSeek, GuestFileWrite, READ_MAX};
 use serde::Deserialize;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::file::GuestFile;
+use crate::file::{GuestFile, begin_write};
 
 /// The pause before a FIFO that had nothing is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -229,15 +229,7 @@ impl WriteAhead<'_> {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         for piece in bytes.chunks(self.chunk.max(1)) {
             let mut request = std::mem::take(&mut self.request);
-            request.clear();
-            let start = format!(
-                "{{\"execute\":\"{}\",\"arguments\":{{\"handle\":{},\"buf-b64\":\"",
-                GuestFileWrite::NAME,
-                self.handle
-            );
-            request.extend(start.bytes());
-            // Base64 needs no escapes, so it goes straight into the request.
-            base64::encode_into(&mut request, piece);
+            begin_write(&mut request, self.handle, piece);
             request.extend(format!("\"}},\"id\":{}}}\n", self.next_id()).bytes());
             let sent = self.send(&request, Step::Write(piece.len()));
             self.request = request;

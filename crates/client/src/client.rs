@@ -16,7 +16,7 @@ use crate::error::{Blocker, Channel, Error};
 use crate::libvirt::Libvirt;
 use crate::reply::{AgentError, Reply};
 use crate::stream::{Serial, Unix, Vsock};
-use crate::transport::{Answer, Chunks, Next, Transport};
+use crate::transport::{Answer, Chunks, Transport};
 use crate::wire::Wire;
 
 /// Time a command has unless the caller says otherwise.
@@ -211,36 +211,6 @@ impl Client {
                     other => other,
                 })
             }
-        }
-    }
-
-    /// Runs one command many times, with requests that are ready to be sent.
-    pub(crate) fn series<T: DeserializeOwned>(
-        &mut self,
-        name: &str,
-        next: &mut Next<'_>,
-        mut take: impl FnMut(T) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let limit = self.timeout;
-        let mut refusal = None;
-        let ended = self.transport.series(limit, next, &mut |answer| {
-            let reply = match answer {
-                Answer::Reply(reply) => reply,
-                Answer::Closed => return Err(Error::Closed),
-                Answer::Nothing => return Err(Error::Timeout { command: name.to_owned(), after: limit }),
-            };
-            match reply.read()? {
-                Ok(result) => take(result),
-                Err(error) => {
-                    refusal = Some(error);
-                    // Only ends the series.
-                    Err(Error::Malformed(String::new()))
-                }
-            }
-        });
-        match refusal {
-            Some(error) => Err(self.explain(name, error)),
-            None => ended,
         }
     }
 

@@ -158,8 +158,6 @@ pub enum Error {
     },
     /// The arguments cannot be written as JSON.
     Arguments(String),
-    /// A file of this host cannot be read or written.
-    Host(io::Error),
 }
 
 impl Error {
@@ -177,7 +175,7 @@ impl Error {
             Error::Timeout { .. } | Error::TooBig(_) | Error::Malformed(_) => Layer::Reply,
             Error::Blocked { .. } | Error::NotFound { .. } => Layer::Policy,
             Error::Failed { .. } => Layer::Command,
-            Error::Arguments(_) | Error::Host(_) => Layer::Caller,
+            Error::Arguments(_) => Layer::Caller,
         }
     }
 
@@ -234,12 +232,9 @@ impl Error {
             Error::NotFound { .. } => {
                 "Check the spelling; guest-info lists what this agent knows. An older agent knows less."
             }
-            Error::Broken(_)
-            | Error::TooBig(_)
-            | Error::Malformed(_)
-            | Error::Failed { .. }
-            | Error::Arguments(_)
-            | Error::Host(_) => return None,
+            Error::Broken(_) | Error::TooBig(_) | Error::Malformed(_) | Error::Failed { .. } | Error::Arguments(_) => {
+                return None;
+            }
         })
     }
 
@@ -280,7 +275,6 @@ impl fmt::Display for Error {
             }
             Error::NotFound { command } => write!(f, "the agent does not know {command}"),
             Error::Failed { command, desc, .. } => write!(f, "{command} failed: {desc}"),
-            Error::Host(source) => write!(f, "on this host: {}", Reason(source)),
             Error::Arguments(what) => write!(f, "the arguments cannot be sent: {what}"),
         }
     }
@@ -289,7 +283,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Open { source, .. } | Error::Broken(source) | Error::Host(source) => Some(source),
+            Error::Open { source, .. } | Error::Broken(source) => Some(source),
             _ => None,
         }
     }

@@ -1,14 +1,12 @@
 //! A file of the guest, read and written in pieces.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::io::{Read, SeekFrom, Write};
+use std::io::SeekFrom;
 
 use qga_proto::Command;
 use qga_proto::base64;
 use qga_proto::types::file::{
-    FileHandleArgs, FileOpenArgs, FileReadArgs, FileReadRet, FileSeekArgs, FileWriteRet, GuestFileClose,
-    GuestFileFlush, GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite, READ_MAX, Whence,
+    FileHandleArgs, FileOpenArgs, FileReadArgs, FileSeekArgs, FileWriteRet, GuestFileClose, GuestFileFlush,
+    GuestFileOpen, GuestFileRead, GuestFileSeek, GuestFileWrite, READ_MAX, Whence,
 };
 
 use crate::client::Client;
@@ -108,7 +106,10 @@ impl GuestFile {
     /// Any [`Error`]; [`Error::Malformed`] when the agent claims to have written more than it got.
     pub fn write(&self, agent: &mut Client, bytes: &[u8]) -> Result<usize, Error> {
         let piece = &bytes[..bytes.len().min(self.chunks.write)];
-        let written: FileWriteRet = agent.run(GuestFileWrite::NAME, &self.write_request(piece), true)?;
+        let mut request = Vec::new();
+        begin_write(&mut request, self.handle, piece);
+        request.extend(b"\"}}\n");
+        let written: FileWriteRet = agent.run(GuestFileWrite::NAME, &request, true)?;
         match usize::try_from(written.count) {
             Ok(count) if count <= piece.len() => Ok(count),
             _ => Err(Error::Malformed(format!("{} of {} bytes written", written.count, piece.len()))),
@@ -127,79 +128,6 @@ impl GuestFile {
             }
         }
         Ok(())
-    }
-
-    /// Writes everything that a source has, and returns how much that was. The source is read while the guest writes;
-    /// `progress` is told what the guest has written so far.
-    ///
-    /// # Errors
-    /// Any [`Error`]; [`Error::Host`] when the source cannot be read; [`Error::Malformed`] when the guest writes less
-    /// than it was given, as a FIFO does: what follows has been sent by then, so that the file is not what it should be.
-    pub fn write_from(
-        &self,
-        agent: &mut Client,
-        source: &mut dyn Read,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<u64, Error> {
-        let mut piece = Vec::with_capacity(self.chunks.write);
-        let sizes = RefCell::new(VecDeque::new());
-        let mut total = 0;
-        let mut next = || {
-            piece.clear();
-            let limit = u64::try_from(self.chunks.write).unwrap_or(u64::MAX);
-            (&mut *source).take(limit).read_to_end(&mut piece).map_err(Error::Host)?;
-            if piece.is_empty() {
-                return Ok(None);
-            }
-            sizes.borrow_mut().push_back(piece.len());
-            Ok(Some(self.write_request(&piece)))
-        };
-        agent.series(GuestFileWrite::NAME, &mut next, |written: FileWriteRet| {
-            let size = sizes.borrow_mut().pop_front().unwrap_or_default();
-            if usize::try_from(written.count) != Ok(size) {
-                return Err(Error::Malformed(format!("{} of {size} bytes written", written.count)));
-            }
-            total += size as u64;
-            progress(total);
-            Ok(())
-        })?;
-        Ok(total)
-    }
-
-    /// Reads from the current position to the end into a sink, at most `limit` bytes, and returns how much that was. The
-    /// guest reads while the sink takes; `progress` is told what it has taken so far.
-    ///
-    /// # Errors
-    /// Any [`Error`]; [`Error::Host`] when the sink does not take it; [`Error::Malformed`] when the guest sends more than
-    /// was asked for, or more than `limit` in all.
-    pub fn read_into(
-        &self,
-        agent: &mut Client,
-        sink: &mut dyn Write,
-        limit: u64,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<u64, Error> {
-        let count = self.chunks.read.min(READ_MAX as usize);
-        let request = format!(
-            "{{\"execute\":\"{}\",\"arguments\":{{\"handle\":{},\"count\":{count}}}}}\n",
-            GuestFileRead::NAME,
-            self.handle
-        );
-        let is_done = Cell::new(false);
-        let mut total = 0;
-        let mut next = || Ok((!is_done.get()).then(|| request.clone().into_bytes()));
-        agent.series(GuestFileRead::NAME, &mut next, |read: FileReadRet| {
-            let bytes = read.buf.0;
-            total += bytes.len() as u64;
-            if bytes.len() > count || total > limit {
-                return Err(Error::Malformed(format!("{} bytes more than there should be", bytes.len())));
-            }
-            sink.write_all(&bytes).map_err(Error::Host)?;
-            progress(total);
-            is_done.set(is_done.get() || read.eof || bytes.is_empty());
-            Ok(())
-        })?;
-        Ok(total)
     }
 
     /// Moves to a position and returns it, from the start.
@@ -233,19 +161,15 @@ impl GuestFile {
     pub fn close(self, agent: &mut Client) -> Result<(), Error> {
         agent.call::<GuestFileClose>(FileHandleArgs { handle: self.handle }).map(drop)
     }
+}
 
-    /// The request to write a piece.
-    fn write_request(&self, piece: &[u8]) -> Vec<u8> {
-        // Base64 needs no escapes, so it goes straight into the request.
-        let mut request = Vec::with_capacity(piece.len().div_ceil(3) * 4 + 512);
-        let start = format!(
-            "{{\"execute\":\"{}\",\"arguments\":{{\"handle\":{},\"buf-b64\":\"",
-            GuestFileWrite::NAME,
-            self.handle
-        );
-        request.extend(start.bytes());
-        base64::encode_into(&mut request, piece);
-        request.extend(b"\"}}\n");
-        request
-    }
+/// Begins a request to write a piece, in an empty buffer: what is left to add ends the object with its arguments (`"}`)
+/// and the request. Base64 needs no escapes, so it goes straight in.
+pub(crate) fn begin_write(request: &mut Vec<u8>, handle: i64, piece: &[u8]) {
+    request.clear();
+    request.reserve(piece.len().div_ceil(3) * 4 + 512);
+    let name = GuestFileWrite::NAME;
+    let start = format!("{{\"execute\":\"{name}\",\"arguments\":{{\"handle\":{handle},\"buf-b64\":\"");
+    request.extend(start.bytes());
+    base64::encode_into(request, piece);
 }

@@ -60,5 +60,5 @@ pub use libvirt::Libvirt;
 pub use printable::printable;
 pub use reply::{AgentError, Reply};
 pub use stream::Stream;
-pub use transport::{Answer, Chunks, Next, Take, Transport};
+pub use transport::{Answer, Chunks, Transport};
 pub use wire::{HANDSHAKE_TIMEOUT, REPLY_ITEMS_MAX, REPLY_MAX, Wire};

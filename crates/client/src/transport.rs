@@ -1,7 +1,6 @@
 //! What carries a request to an agent and its reply back.
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -17,12 +16,6 @@ pub enum Answer {
     /// Nothing came until the deadline. The transport is responsible for never handing out that reply later.
     Nothing,
 }
-
-/// Makes the next request of a series; none ends it.
-pub type Next<'a> = dyn FnMut() -> Result<Option<Vec<u8>>, Error> + 'a;
-
-/// Takes the next answer of a series.
-pub type Take<'a> = dyn FnMut(Answer) -> Result<(), Error> + 'a;
 
 /// Carries one request at a time to an agent.
 ///
@@ -52,46 +45,6 @@ pub trait Transport: fmt::Debug + Send {
 
     /// Takes back the memory of a reply that has been read, for the next one.
     fn reuse(&mut self, _reply: Reply) {}
-
-    /// Carries a series of requests, each of which has so much time, and hands the answers out in order.
-    ///
-    /// `next` makes the requests, until there is none. As many as the channel carries well are sent before the answer to
-    /// the first of them is there, so that the agent need not wait for the host: `next` may be called more often than
-    /// `take` could wish. Everything that is no [`Answer::Reply`] must end the series with an error of `take`.
-    ///
-    /// # Errors
-    /// As [`exchange`](Self::exchange), and what `next` and `take` say.
-    fn series(&mut self, each: Duration, next: &mut Next<'_>, take: &mut Take<'_>) -> Result<(), Error> {
-        let mut unanswered = 0;
-        let mut is_complete = false;
-        loop {
-            while !is_complete && unanswered < self.chunks().ahead.max(1) {
-                match next() {
-                    Ok(Some(request)) => self.ahead(&request, Deadline::after(each))?,
-                    Ok(None) => {
-                        is_complete = true;
-                        break;
-                    }
-                    Err(error) => {
-                        self.lose_step();
-                        return Err(error);
-                    }
-                }
-                unanswered += 1;
-            }
-            if unanswered == 0 {
-                return Ok(());
-            }
-            let answer = self.take(Deadline::after(each))?;
-            unanswered -= 1;
-            if let Err(error) = take(answer) {
-                if unanswered > 0 {
-                    self.lose_step();
-                }
-                return Err(error);
-            }
-        }
-    }
 
     /// Is told that the last reply was none: what comes next cannot be trusted to be the answer to the next question.
     fn lose_step(&mut self) {}

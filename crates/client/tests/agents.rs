@@ -3,7 +3,6 @@
 use std::env;
 use std::fs;
 use std::io::SeekFrom;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use qga_client::{Client, Error, Exec, GuestFile, Process, freeze};
@@ -18,23 +17,16 @@ use qga_proto::types::stats::{GuestGetCpustats, GuestGetDiskstats, GuestGetLoad}
 use qga_proto::types::storage::{GuestGetDisks, GuestGetFsinfo};
 use qga_proto::types::system::{GuestGetHostName, GuestGetOsinfo, GuestGetTimezone, GuestGetUsers};
 use qga_proto::types::time::GuestGetTime;
-use qga_testkit::{Program, Setup, TestAgent, skip, wait};
+use qga_testkit::{Program, Setup, TestAgent, wait};
 
 /// Time for everything that is expected to work.
 const ENOUGH: Duration = Duration::from_secs(60);
 
 /// Each agent there is, ready to be asked.
 fn agents(test: &str) -> Vec<(TestAgent, Client)> {
-    let mut programs = Vec::new();
-    match ours() {
-        Some(path) => programs.push(Program::ours(path)),
-        None => skip::skipped(test, "our agent is not built; cargo build -p qemu-ga"),
-    }
-    if Path::new("/usr/sbin/qemu-ga").exists() {
-        programs.push(Program::c("/usr/sbin/qemu-ga"));
-    } else {
-        skip::skipped(test, "no C agent at /usr/sbin/qemu-ga");
-    }
+    // Tests lie in a directory beside the programs.
+    let here = env::current_exe().unwrap();
+    let programs = Program::each(test, &here.parent().unwrap().with_file_name("qemu-ga"));
     let start = |program: &Program| {
         let agent = Setup::new(program).start();
         // The C agent's socket is there a moment before it listens.
@@ -42,13 +34,6 @@ fn agents(test: &str) -> Vec<(TestAgent, Client)> {
         (agent, client)
     };
     programs.iter().map(start).collect()
-}
-
-/// The agent that `QEMU_GA` names, or the one that is built beside the tests.
-fn ours() -> Option<PathBuf> {
-    let named = env::var_os("QEMU_GA").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let beside = || Some(env::current_exe().ok()?.parent()?.parent()?.join("qemu-ga"));
-    named.or_else(beside).filter(|path| path.is_file())
 }
 
 #[test]
@@ -85,31 +70,30 @@ fn a_stream_goes_over_with_the_next_piece_under_way_and_comes_back_the_same() {
         let bytes: Vec<u8> =
             (0..5_000_003_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 15) as u8).collect();
         let file = GuestFile::open(&mut client, path.to_str().unwrap(), "w+").unwrap();
-        let mut seen = Vec::new();
-        let count = file.write_from(&mut client, &mut &bytes[..], &mut |total| seen.push(total)).unwrap();
-        assert_eq!(count, 5_000_003);
-        assert_eq!(seen, [1 << 20, 2 << 20, 3 << 20, 4 << 20, 5_000_003]);
+        let mut writing = file.write_ahead(&mut client);
+        writing.write(&bytes).unwrap();
+        writing.finish().unwrap();
         file.seek(&mut client, SeekFrom::Start(0)).unwrap();
         assert!(fs::read(&path).unwrap() == bytes);
 
-        let mut back = Vec::new();
-        assert_eq!(file.read_into(&mut client, &mut back, u64::MAX, &mut |_| ()).unwrap(), 5_000_003);
+        let (mut back, mut piece) = (Vec::new(), Vec::new());
+        let mut reading = file.read_ahead(&mut client, u64::MAX);
+        while reading.next_into(&mut piece).unwrap() {
+            back.extend_from_slice(&piece);
+        }
+        drop(reading);
         assert!(back == bytes);
-        // What ends a series in the middle does not get the next question a wrong answer.
+        // Who stops in the middle does not get the next question a wrong answer.
         file.seek(&mut client, SeekFrom::Start(0)).unwrap();
-        let error = file.read_into(&mut client, &mut std::io::sink(), 3_000_000, &mut |_| ()).unwrap_err();
-        assert!(matches!(error, Error::Malformed(_)), "{error}");
+        assert!(file.read_ahead(&mut client, u64::MAX).next_into(&mut piece).unwrap());
         assert!(ask::<GuestGetTime>(&mut client).unwrap() > 0);
-        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        file.seek(&mut client, SeekFrom::Start(0)).unwrap();
-        let error = file.read_into(&mut client, &mut &full, u64::MAX, &mut |_| ()).unwrap_err();
-        assert_eq!(error.to_string(), "on this host: No space left on device");
         file.close(&mut client).unwrap();
 
         let file = GuestFile::open(&mut client, "/dev/full", "w").unwrap();
-        let written = file.write_from(&mut client, &mut &bytes[..], &mut |_| ());
+        let mut writing = file.write_ahead(&mut client);
+        let written = writing.write(&bytes).and_then(|()| writing.finish().map(drop));
         // The C agent writes late.
-        let error = written.and_then(|_| file.flush(&mut client)).unwrap_err();
+        let error = written.and_then(|()| file.flush(&mut client)).unwrap_err();
         assert!(matches!(&error, Error::Failed { desc, .. } if desc.contains("No space left on device")), "{error}");
         assert!(ask::<GuestGetTime>(&mut client).unwrap() > 0);
     }

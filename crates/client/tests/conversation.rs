@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use fake::{ENOUGH, Fake, SHORT};
-use qga_client::{Blocker, Client, Error, GuestFile, Layer, Monitor};
+use qga_client::{Blocker, Client, Error, Layer, Monitor};
 use qga_proto::command::Empty;
 use qga_proto::types::core::{GuestInfo, GuestPing};
 use qga_proto::types::file::{FileOpenArgs, GuestFileOpen};
@@ -384,39 +384,4 @@ fn a_client_that_is_dropped_closes_its_connection() {
     let (mut stream, _): (UnixStream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(ENOUGH)).unwrap();
     assert_eq!(std::io::Read::read(&mut stream, &mut [0; 16]).unwrap(), 0, "nothing is sent before the first call");
-}
-
-#[test]
-fn the_next_piece_of_a_file_is_under_way_before_the_answer_to_the_last_one() {
-    let fake = Fake::new(|mut guest| {
-        guest.shake_hands();
-        guest.expect("guest-file-open");
-        guest.send("{\"return\": 7}\n");
-        guest.expect("guest-file-read");
-        guest.expect("guest-file-read"); // would never come
-        guest.send("{\"return\": {\"count\": 1, \"buf-b64\": \"YQ==\", \"eof\": false}}\n");
-        guest.expect("guest-file-read");
-        guest.send("{\"return\": {\"count\": 1, \"buf-b64\": \"Yg==\", \"eof\": true}}\n");
-        guest.send("{\"return\": {\"count\": 0, \"buf-b64\": \"\", \"eof\": true}}\n");
-        guest.expect("next"); // without another handshake
-        guest.send("{\"return\": 1}\n");
-        guest.expect("guest-file-write");
-        guest.expect("guest-file-write");
-        guest.send("{\"return\": {\"count\": 5, \"eof\": false}}\n");
-        let id = guest.handshake(); // one answer is still missing
-        guest.send("{\"return\": {\"count\": 1048576, \"eof\": false}}\n");
-        guest.answer_handshake(id);
-        guest.expect("last");
-        guest.send("{\"return\": 2}\n");
-    });
-    let mut client = fake.client(ENOUGH);
-    let file = GuestFile::open(&mut client, "/x", "r").unwrap();
-    let mut bytes = Vec::new();
-    assert_eq!(file.read_into(&mut client, &mut bytes, 2, &mut |_| ()).unwrap(), 2);
-    assert_eq!(bytes, b"ab");
-    assert_eq!(client.call_raw("next", Value::Null).unwrap(), 1);
-    let error = file.write_from(&mut client, &mut &vec![0; 3 << 20][..], &mut |_| ()).unwrap_err();
-    assert!(matches!(&error, Error::Malformed(what) if what == "5 of 1048576 bytes written"), "{error}");
-    assert_eq!(client.call_raw("last", Value::Null).unwrap(), 2);
-    fake.finish();
 }

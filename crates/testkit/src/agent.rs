@@ -67,6 +67,27 @@ impl Program {
         }
     }
 
+    /// Every agent that is here: ours, which `QEMU_GA` names or which lies at `built`, and Debian's C agent.
+    ///
+    /// # Panics
+    /// When one is missing where everything has to run (`CI=true`); elsewhere it is told that `test` goes without it.
+    pub fn each(test: &str, built: &Path) -> Vec<Self> {
+        let named = std::env::var_os("QEMU_GA").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let ours = named.unwrap_or_else(|| built.to_owned());
+        let mut programs = Vec::new();
+        for (path, is_ours) in [(ours.as_path(), true), (Path::new("/usr/sbin/qemu-ga"), false)] {
+            if path.is_file() {
+                programs.push(if is_ours { Self::ours(path) } else { Self::c(path) });
+                continue;
+            }
+            let hint = if is_ours { "cargo build -p qemu-ga" } else { "apt-get install qemu-guest-agent" };
+            let reason = format!("there is no agent at {}: {hint}", path.display());
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test}: {reason}");
+            crate::skip::skipped(test, &reason);
+        }
+        programs
+    }
+
     /// Our agent at `path`.
     pub fn ours(path: impl Into<PathBuf>) -> Self {
         Program { path: path.into(), kind: Kind::Ours }

@@ -28,18 +28,10 @@ fn qga<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
 
 /// Every agent that is there, ours and the C one, each with its name.
 fn agents(test: &str) -> Vec<(&'static str, TestAgent)> {
-    let ours = std::env::var_os("QEMU_GA")
-        .map_or_else(|| Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga"), PathBuf::from);
-    let mut agents = Vec::new();
-    for (name, path) in [("ours", ours), ("c", PathBuf::from(C_AGENT))] {
-        if !path.exists() {
-            missing(test, &format!("the agent {}", path.display()));
-            continue;
-        }
-        let program = if name == "ours" { Program::ours(path) } else { Program::c(path) };
-        agents.push((name, Setup::new(&program).start()));
-    }
-    agents
+    let built = Path::new(env!("CARGO_BIN_EXE_qga")).with_file_name("qemu-ga");
+    let programs = Program::each(test, &built);
+    let named = |program: &Program| (if program.is_ours() { "ours" } else { "c" }, Setup::new(program).start());
+    programs.iter().map(named).collect()
 }
 
 /// Says that a test, or a part of it, did not run; where everything has to run it fails.

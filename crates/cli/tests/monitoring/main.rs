@@ -16,9 +16,6 @@ use tempfile::TempDir;
 /// Time for everything that is expected to work.
 const ENOUGH: Duration = Duration::from_secs(60);
 
-/// The C agent, where Debian puts it.
-const C_AGENT: &str = "/usr/sbin/qemu-ga";
-
 /// `qga` with these arguments and nothing of this user's settings.
 fn qga<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qga"));

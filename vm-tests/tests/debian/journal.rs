@@ -43,7 +43,7 @@ const EXPECTED: &[&str] = &[
     "waiting for channel '/dev/virtio-ports/org.qemu.guest_agent.0'",
     "channel '/dev/virtio-ports/org.qemu.guest_agent.0' is open",
     "file systems are frozen, logging is off until they are thawed",
-    "about to end while frozen: 3 file systems are thawed",
+    "about to end while frozen: all file systems are thawed",
     "waiting for channel '/dev/virtio-ports/org.test.plugged.0'",
     "lost channel '/dev/virtio-ports/org.test.plugged.0'",
     "channel '/dev/virtio-ports/org.test.plugged.0' is open",

@@ -412,8 +412,8 @@ impl Reactor {
 
 fn thaw_before_the_end(state: &State) {
     match state.freeze.thaw_for_exit(&*state.system) {
-        Ok(0) => {}
-        Ok(count) => log::warn!("about to end while frozen: {count} file systems are thawed"),
+        Ok(false) => {}
+        Ok(true) => log::warn!("about to end while frozen: all file systems are thawed"),
         Err(error) => log::error!("cannot thaw before the end: {error}"),
     }
 }

@@ -319,14 +319,18 @@ impl Freeze {
     }
 
     /// What has to be done before the agent ends: thaws if anything is or is being frozen, else does nothing. Runs
-    /// hooks and may take as long as [`thaw`](Self::thaw). From now on no freeze begins.
+    /// hooks and may take as long as [`thaw`](Self::thaw). From now on no freeze begins. Tells whether anything was
+    /// frozen, not how much: what ends a whole service tells its guardian too, and that thaws at the same time.
     ///
     /// # Errors
     /// Those of [`thaw`](Self::thaw).
-    pub fn thaw_for_exit(&self, world: &dyn World) -> Result<i64> {
+    pub fn thaw_for_exit(&self, world: &dyn World) -> Result<bool> {
         self.lock().ending = true;
         let (turn, early) = self.begin_thaw(world)?;
-        if self.is_frozen() { self.finish_thaw(world, turn, early) } else { Ok(early) }
+        if !self.is_frozen() {
+            return Ok(early > 0);
+        }
+        self.finish_thaw(world, turn, early).map(|_| true)
     }
 
     fn freeze_all(&self, world: &dyn World, only: Option<&[String]>) -> Result<i64> {

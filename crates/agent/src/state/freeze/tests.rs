@@ -330,10 +330,19 @@ fn the_end_of_the_agent_thaws_only_what_is_frozen() {
     let (freeze, world) = (Freeze::default(), Script::default());
     freeze.freeze(&world, None).unwrap();
     world.take();
-    assert_eq!(freeze.thaw_for_exit(&world), Ok(4));
+    assert_eq!(freeze.thaw_for_exit(&world), Ok(true));
     assert_eq!(world.take(), "thaw /a, thaw /b, thaw /c, thaw /d, disarm, hook thaw");
-    assert_eq!(freeze.thaw_for_exit(&world), Ok(0));
+    assert_eq!(freeze.thaw_for_exit(&world), Ok(false));
     assert_eq!(world.take(), "");
+}
+
+#[test]
+fn an_end_at_which_the_guardian_was_quicker_is_still_one_while_frozen() {
+    let (freeze, world) = (Freeze::default(), Script::default());
+    freeze.freeze(&world, None).unwrap();
+    // A service's stop reaches both at once, and each thaws what it comes to first.
+    *world.thaw.lock().unwrap() = POINTS.map(|point| (point, Ok(false))).into();
+    assert_eq!(freeze.thaw_for_exit(&world), Ok(true));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The guest's root file system: busybox, the kernel modules the tests need, and the agent, in one initramfs.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -157,10 +158,11 @@ fn write(initrd: &Path, kernel: &Kernel, agent: &Agent, modules: &[&str], progra
     }
     archive.file("usr/sbin/qemu-ga", 0o755, &fs::read(&agent.path)?)?;
     libraries.extend(agent::libraries(&agent.path));
-    libraries.sort();
-    libraries.dedup();
-    for library in libraries {
-        archive.file(library.to_string_lossy().trim_start_matches('/'), 0o755, &fs::read(&library)?)?;
+    // Those of the agent come last and win: it may be of a newer system, whose libraries serve older programs.
+    let places: BTreeMap<_, _> =
+        libraries.iter().map(|library| (agent::place(&agent.path, library), library)).collect();
+    for (place, library) in places {
+        archive.file(&place.to_string_lossy(), 0o755, &fs::read(library)?)?;
     }
     if agent.is_c {
         archive.file("etc/needs-port-links", 0o644, b"")?;

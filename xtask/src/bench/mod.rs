@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::dist::static_build;
 use crate::process::{Result, output};
 use crate::{packages, shipped, target};
 use agent::Agent;
@@ -30,13 +31,17 @@ const PACKAGES: &[&str] = &["iproute2", "mount", "util-linux"];
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The C agent to compare with
+    /// The C agent to compare with; for --port in the tree of another system, too, as TREE/usr/sbin/qemu-ga
     #[arg(long, value_name = "PATH", default_value = crate::test::C_AGENT)]
     peer: PathBuf,
 
     /// The agent to measure instead of one that is built
     #[arg(long, value_name = "PATH")]
     ours: Option<PathBuf>,
+
+    /// The qga to copy with through a port, instead of one that is built
+    #[arg(long, value_name = "PATH")]
+    qga: Option<PathBuf>,
 
     /// Fewer rounds, nothing that takes long: under a minute
     #[arg(long)]
@@ -73,7 +78,11 @@ pub(crate) fn run(options: &Options) -> Result {
     agent::bind_observer();
     let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
     if options.port {
-        let table = port::table(&[&ours, &options.peer])?;
+        let qga = match &options.qga {
+            Some(path) => path.clone(),
+            None => static_build(&["qga"])?.join("qga"),
+        };
+        let table = port::table(&[&ours, &options.peer], &qga)?;
         println!("\n{table}");
         report::save(&out.join("port.md"), &table)?;
         return if options.record { record::table("port", &table) } else { Ok(()) };

@@ -1,5 +1,6 @@
 //! Files through the port of a virtual machine: how long they take, and how much of that is the agent's.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -11,7 +12,7 @@ use vm_tests::agent::{Agent, libraries};
 use vm_tests::{Image, Machine, Spec};
 
 use super::work::write_request;
-use crate::process::Result;
+use crate::process::{Result, output, program};
 use crate::{packages, target};
 
 /// What is copied in each direction, in pieces of [`PIECE`] bytes.
@@ -25,8 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// is copying through the port for the most part.
 const SPENT: [&str; 2] = ["cut -d' ' -f14 /proc/$(pidof qemu-ga)/stat", "cut -d' ' -f15 /proc/$(pidof qemu-ga)/stat"];
 
-/// Copies files to and from a machine with each of these agents. Returns the table.
-pub(super) fn table(programs: &[&Path]) -> Result<String> {
+/// What `qga cp` copies in each direction, in MiB.
+const COPIED: usize = 32;
+
+/// Copies files to and from a machine with each of these agents, by hand, which tells the agent's share, and with this
+/// `qga`. Returns the tables.
+pub(super) fn table(programs: &[&Path], qga: &Path) -> Result<String> {
     packages::install(vm_tests::PACKAGES)?;
     if packages::has_dpkg() && !target().join("vm-cache/kernel").exists() {
         packages::update()?;
@@ -35,6 +40,7 @@ pub(super) fn table(programs: &[&Path]) -> Result<String> {
         "| agent in the machine | work | time | rate | in the kernel, at the port | in the agent's own code | share |\n\
          |---|---|--:|--:|--:|--:|--:|\n",
     );
+    let mut copies = Vec::new();
     for program in programs {
         let is_c = libraries(program).iter().any(|library| library.to_string_lossy().contains("libglib"));
         eprintln!("a machine with {} ...", program.display());
@@ -43,33 +49,86 @@ pub(super) fn table(programs: &[&Path]) -> Result<String> {
         // Waits until it answers.
         drop(machine.agent());
         let mut port = Port::open(&machine.agent_socket())?;
-        let name = if is_c { "C" } else { "ours" };
-        for (work, mode, request) in [("write", "w", None), ("read", "r", Some(()))] {
-            let handle = port.call("guest-file-open", &json!({ "path": "/run/bench", "mode": mode }))?;
-            let request = match request {
-                None => write_request(&handle, PIECE),
-                Some(()) => line("guest-file-read", &json!({ "handle": handle, "count": PIECE })),
-            };
-            let before = SPENT.map(|what| machine.shell.number(what));
-            let begin = Instant::now();
-            for _ in 0..PIECES {
-                port.ask(&request)?;
-            }
-            let time = begin.elapsed();
-            let after = SPENT.map(|what| machine.shell.number(what));
-            let [own, kernel] = [0, 1].map(|part| after[part].saturating_sub(before[part]) as f64 / 100.0);
-            port.call("guest-file-close", &json!({ "handle": handle }))?;
-            let size = PIECES * PIECE;
-            text.push_str(&format!(
-                "| {name} | {work} of {} MiB in pieces of 1 MiB | {:.2} s | {:.1} MB/s | {kernel:.2} s | {own:.2} s | {:.0} % |\n",
-                size >> 20,
-                time.as_secs_f64(),
-                size as f64 / 1e6 / time.as_secs_f64(),
-                own / time.as_secs_f64() * 100.0
-            ));
-        }
+        let info = port.call("guest-info", &json!({}))?;
+        let version = info["version"].as_str().unwrap_or_default().to_owned();
+        let name = if is_c { format!("C {version}") } else { "ours".into() };
+        by_hand(&mut machine, &mut port, &name, &mut text)?;
+        // It serves one client at a time.
+        drop(port);
+        copies.push((name, copy(&machine, qga)?));
+    }
+    text.push_str(&format!(
+        "\n| `qga cp` of {COPIED} MiB | {} | times better |\n|---|{}--:|\n",
+        copies.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" | "),
+        "--:|".repeat(copies.len())
+    ));
+    for (number, what) in WAYS.iter().enumerate() {
+        let rates: Vec<f64> = copies.iter().map(|(_, rates)| rates[number]).collect();
+        let cells: Vec<String> = rates.iter().map(|rate| format!("{rate:.2} MB/s")).collect();
+        let ratio = rates.first().zip(rates.last()).map_or(0.0, |(ours, peer)| ours / peer);
+        text.push_str(&format!("| {what} | {} | {ratio:.2} |\n", cells.join(" | ")));
     }
     Ok(text)
+}
+
+/// What is written and read by hand, in one request at a time.
+fn by_hand(machine: &mut Machine, port: &mut Port, name: &str, text: &mut String) -> Result {
+    for (work, mode, request) in [("write", "w", None), ("read", "r", Some(()))] {
+        let handle = port.call("guest-file-open", &json!({ "path": "/run/bench", "mode": mode }))?;
+        let request = match request {
+            None => write_request(&handle, PIECE),
+            Some(()) => line("guest-file-read", &json!({ "handle": handle, "count": PIECE })),
+        };
+        let before = SPENT.map(|what| machine.shell.number(what));
+        let begin = Instant::now();
+        for _ in 0..PIECES {
+            port.ask(&request)?;
+        }
+        let time = begin.elapsed();
+        let after = SPENT.map(|what| machine.shell.number(what));
+        let [own, kernel] = [0, 1].map(|part| after[part].saturating_sub(before[part]) as f64 / 100.0);
+        port.call("guest-file-close", &json!({ "handle": handle }))?;
+        let size = PIECES * PIECE;
+        text.push_str(&format!(
+            "| {name} | {work} of {} MiB in pieces of 1 MiB | {:.2} s | {:.1} MB/s | {kernel:.2} s | {own:.2} s | {:.0} % |\n",
+            size >> 20,
+            time.as_secs_f64(),
+            size as f64 / 1e6 / time.as_secs_f64(),
+            own / time.as_secs_f64() * 100.0
+        ));
+    }
+    Ok(())
+}
+
+/// The ways in which `qga cp` is measured.
+const WAYS: [&str; 4] = [
+    "into the guest, without checksum",
+    "out of the guest, without checksum",
+    "into the guest, with checksum",
+    "out of the guest, with checksum",
+];
+
+/// Copies a file of bytes without a pattern in these ways, and gives the rates in MB/s.
+fn copy(machine: &Machine, qga: &Path) -> Result<[f64; 4]> {
+    let [ours, back] = ["ours", "back"].map(|name| machine.directory().join(name).display().to_string());
+    let failed = |error: std::io::Error| format!("{ours}: {error}");
+    let mut random = File::open("/dev/urandom").map_err(failed)?.take((COPIED as u64) << 20);
+    std::io::copy(&mut random, &mut File::create(&ours).map_err(failed)?).map_err(failed)?;
+    let socket = machine.agent_socket().display().to_string();
+    let mut rates = [0.0; 4];
+    for (number, rate) in rates.iter_mut().enumerate() {
+        let way = if number % 2 == 0 { [ours.as_str(), ":/run/copy"] } else { [":/run/copy", back.as_str()] };
+        let how: &[&str] = if number < 2 { &["--no-verify"] } else { &[] };
+        let report = output(program(&qga.display().to_string(), ["-t", &socket, "--json", "cp"]).args(how).args(way))?;
+        let report: Value = serde_json::from_str(&report).map_err(|error| format!("qga cp: {error}"))?;
+        *rate = (COPIED << 20) as f64 / 1e6 / report["seconds"].as_f64().unwrap_or(f64::INFINITY);
+        eprintln!("{}: {rate:.2} MB/s", WAYS[number]);
+    }
+    let read = |path: &str| std::fs::read(path).map_err(|error| format!("{path}: {error}"));
+    if read(&ours)? != read(&back)? {
+        return Err("what came back is not what was sent".into());
+    }
+    Ok(rates)
 }
 
 fn line(execute: &str, arguments: &Value) -> Vec<u8> {

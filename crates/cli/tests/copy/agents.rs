@@ -60,6 +60,12 @@ impl Pair {
         self.agents.borrow_mut().push(agent);
     }
 
+    /// How many programs the agent has started so far. Needs an agent with `-v`.
+    pub(crate) fn programs(&self) -> usize {
+        let what = if self.program.is_ours() { "guest-exec called:" } else { "\"execute\":\"guest-exec\"," };
+        self.agents.borrow().iter().map(|agent| agent.stderr().matches(what).count()).sum()
+    }
+
     /// `qga cp` with these arguments, in which `H/` and `G/` stand for the two directories.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.command_on(&[self.socket().to_str().unwrap()], args)

@@ -13,18 +13,18 @@ use super::job::{Job, WORTH_RESUMING, hash_start, hash_zeroes, hex};
 use super::upload::is_alive;
 use crate::exit::Failure;
 
-/// Copies a file that is known to be none but a file, if anything is known; `durable` has it on the disk when that is
-/// done.
+/// Copies a file that is known to be none but a file, if anything is known. One that the user named goes where a link at
+/// its destination leads, and is on the disk when that is done.
 pub(super) fn file(
     job: &mut Job<'_>,
     source: &str,
     stat: Option<&Stat>,
     destination: &Path,
-    durable: bool,
+    is_named: bool,
 ) -> Result<(), Failure> {
     job.check_stop()?;
     job.show(source, stat.map(|stat| stat.size));
-    let mut target = Target::open(destination)?;
+    let mut target = Target::open(destination, is_named)?;
     // What has a size has it while it grows; what has none may have something in it all the same, as in /proc.
     let size = stat.filter(|stat| stat.is_file() && stat.size > 0).map(|stat| stat.size);
     let (from, mut hash) = left_over(job, source, size, &mut target)?;
@@ -63,7 +63,7 @@ pub(super) fn file(
             printable(source)
         )));
     }
-    target.put_in_place(stat.filter(|stat| stat.is_file()), job.how.preserve, durable)?;
+    target.put_in_place(stat.filter(|stat| stat.is_file()), job.how.preserve, is_named)?;
     job.count(position, check);
     Ok(())
 }

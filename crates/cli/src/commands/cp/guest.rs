@@ -1,5 +1,6 @@
 //! The guest's side of a copy: what its agent and its standard tools do for us.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use qga_client::{Blocker, Client, Error, Exec, Finished, Process, printable};
@@ -7,8 +8,8 @@ use qga_client::{Blocker, Client, Error, Exec, Finished, Process, printable};
 use super::scripts;
 use crate::exit::Failure;
 
-/// What a guest is trusted to hash in a second, at least.
-const HASH_RATE: u64 = 4 << 20;
+/// What a guest is trusted to hash in a second, at least. A busy one in software emulation was seen to do 3 MiB.
+const HASH_RATE: u64 = 512 << 10;
 
 /// The guest, with what has been found out about it.
 #[derive(Debug)]
@@ -87,15 +88,41 @@ impl Stat {
 
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
-        let mode = u32::from_str_radix(words.next()?, 16).ok()?;
+        let first = words.next()?;
+        if first.len() == 1 {
+            return Stat::parse_found(first, words);
+        }
+        let mode = u32::from_str_radix(first, 16).ok()?;
         let (uid, gid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let (size, seconds) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
         let allocated = words.next()?.parse::<u64>().ok()?.saturating_mul(512);
         // The date has the fraction, where the number has none.
         let fraction = words.nth(1).and_then(|time| time.split_once('.')).map_or("", |(_, fraction)| fraction);
-        let nanoseconds = format!("{fraction:0<9.9}").parse().unwrap_or(0);
+        Some(Stat { mode, uid, gid, size, mtime: (seconds, nanoseconds(fraction)), allocated })
+    }
+
+    /// What `find` prints behind the letter of a type.
+    fn parse_found<'a>(letter: &str, mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let kind = match letter {
+            "f" => 0o100_000,
+            "d" => 0o040_000,
+            "l" => 0o120_000,
+            // What is neither is not copied, whatever it is.
+            _ => 0,
+        };
+        let mode = kind | u32::from_str_radix(words.next()?, 8).ok()?;
+        let (uid, gid) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let (size, time) = (words.next()?.parse().ok()?, words.next()?);
+        let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
+        let (seconds, nanoseconds) = (seconds.parse().ok()?, nanoseconds(fraction));
+        let allocated = words.next()?.parse::<u64>().ok()?.saturating_mul(512);
         Some(Stat { mode, uid, gid, size, mtime: (seconds, nanoseconds), allocated })
     }
+}
+
+/// The nanoseconds that the digits behind the point stand for.
+fn nanoseconds(fraction: &str) -> u32 {
+    format!("{fraction:0<9.9}").parse().unwrap_or(0)
 }
 
 impl<'a> Guest<'a> {
@@ -210,6 +237,34 @@ impl<'a> Guest<'a> {
         Ok(out.split_whitespace().next().map(str::to_owned))
     }
 
+    /// Starts to compute the checksums of files.
+    pub(super) fn start_hashes(&mut self, paths: &[&str]) -> Result<Option<Process>, Failure> {
+        if paths.is_empty() || !self.has_sha256() {
+            return Ok(None);
+        }
+        self.start(scripts::HASH_MANY, paths)
+    }
+
+    /// The checksums that were started, in the order of the paths; `None` where it is not to be had.
+    pub(super) fn hashes(
+        &mut self,
+        process: Process,
+        paths: &[&str],
+        bytes: u64,
+    ) -> Result<Vec<Option<String>>, Failure> {
+        let finished = self.finish(process, bytes)?;
+        self.has_sha256 &= finished.code != Some(127);
+        let out = String::from_utf8_lossy(&finished.out);
+        let found: HashMap<&str, &str> = out.lines().filter_map(|line| line.split_once("  ")).map(swap).collect();
+        Ok(paths.iter().map(|path| found.get(path).map(|hash| (*hash).to_owned())).collect())
+    }
+
+    /// Runs a script that answers with a line for each thing that it is given; `None` when the guest runs no programs.
+    pub(super) fn each(&mut self, script: &str, args: &[&str]) -> Result<Option<Vec<String>>, Failure> {
+        let Some(finished) = self.run(script, args, 0)? else { return Ok(None) };
+        Ok(Some(String::from_utf8_lossy(&finished.out).lines().map(str::to_owned).collect()))
+    }
+
     /// Puts a partial file in its place.
     pub(super) fn put_in_place(&mut self, args: &[&str; 7], bytes: u64) -> Result<Check, Failure> {
         let Some(finished) = self.run(scripts::FINISH, args, bytes)? else {
@@ -246,6 +301,10 @@ impl<'a> Guest<'a> {
             _ => None,
         })
     }
+}
+
+fn swap<A, B>((a, b): (A, B)) -> (B, A) {
+    (b, a)
 }
 
 /// What a script printed, if it succeeded.
@@ -320,6 +379,11 @@ mod tests {
         let old = Stat::parse("41ed 0 0 40 -5 0 1969-12-31 23:59:55 +0000").unwrap();
         assert_eq!((old.mtime, old.is_directory()), ((-5, 0), true));
         assert_eq!(Stat::parse("stat: cannot stat"), None);
+        // The same file as find has it.
+        let found = Stat::parse("f 644 0 1000 12345 1700000000.1234567890 24").unwrap();
+        assert_eq!(found, stat);
+        let fifo = Stat::parse("p 644 0 0 0 1.0000000000 0").unwrap();
+        assert!(!fifo.is_file() && !fifo.is_directory() && !fifo.is_link());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -66,15 +66,17 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Opens what will be the file at `path`. A directory is refused, a device written as it is.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+    /// Opens what will be the file at `path`. A directory is refused, a device written as it is. A link is followed where
+    /// the user named the file; in a tree, which may be an earlier one of a guest that plans something, it is replaced.
+    pub(super) fn open(path: &Path, is_named: bool) -> Result<Self, Failure> {
         let path = match fs::symlink_metadata(path) {
-            Ok(found) if found.is_symlink() => {
+            Ok(found) if found.is_symlink() && is_named => {
                 path.canonicalize().map_err(|_| failure(path, "the link leads nowhere"))?
             }
             _ => path.to_owned(),
         };
-        match fs::metadata(&path) {
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {}
             Ok(found) if found.is_dir() => return Err(failure(&path, "is a directory")),
             Ok(found) if !found.is_file() => {
                 let file = OpenOptions::new().write(true).open(&path).map_err(|error| failure(&path, error))?;
@@ -157,7 +159,7 @@ impl Target {
         let Some(part) = &self.part else { return Ok(()) };
         let failed = |error: io::Error| failure(&self.path, error);
         self.file.set_len(self.position).map_err(failed)?;
-        let old = fs::metadata(&self.path).ok();
+        let old = fs::symlink_metadata(&self.path).ok().filter(Metadata::is_file);
         let mode = match (stat, &old) {
             (Some(stat), _) => stat.mode & if preserve { 0o7777 } else { 0o777 },
             (None, Some(old)) => old.mode() & 0o777,
@@ -293,7 +295,7 @@ mod tests {
     fn zeroes_become_holes_and_the_length_is_right() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let mut target = Target::open(&path).unwrap();
+        let mut target = Target::open(&path, true).unwrap();
         target.start_at(0, true).unwrap();
         let mut bytes = vec![0; 1 << 20];
         bytes[..5].copy_from_slice(b"start");
@@ -311,7 +313,7 @@ mod tests {
         let victim = dir.path().join("victim");
         fs::write(&victim, "untouched").unwrap();
         std::os::unix::fs::symlink(&victim, dir.path().join(".file.qga-part")).unwrap();
-        let mut target = Target::open(&dir.path().join("file")).unwrap();
+        let mut target = Target::open(&dir.path().join("file"), true).unwrap();
         target.start_at(0, false).unwrap();
         target.write(b"new").unwrap();
         target.put_in_place(None, false, false).unwrap();

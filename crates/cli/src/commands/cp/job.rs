@@ -1,6 +1,8 @@
 //! One copy while it is made: what was asked for, how far it is, what came of it.
 
+use std::fs::Metadata;
 use std::io::{IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -23,6 +25,23 @@ pub(super) struct How {
     pub(super) preserve: bool,
     pub(super) verify: bool,
     pub(super) resume: bool,
+}
+
+impl How {
+    /// The mode that a file of the guest gets, in octal.
+    pub(super) fn mode(self, found: &Metadata) -> String {
+        format!("{:o}", found.mode() & if self.preserve { 0o7777 } else { 0o777 })
+    }
+
+    /// The owner it gets; empty where that is not kept.
+    pub(super) fn owner(self, found: &Metadata) -> String {
+        if self.preserve { format!("{}:{}", found.uid(), found.gid()) } else { String::new() }
+    }
+
+    /// The time it gets, in seconds since 1970; empty where that is not kept.
+    pub(super) fn time(self, found: &Metadata) -> String {
+        if self.preserve { format!("{}.{:09}", found.mtime(), found.mtime_nsec()) } else { String::new() }
+    }
 }
 
 /// One copy while it is made.

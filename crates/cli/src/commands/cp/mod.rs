@@ -1,5 +1,6 @@
 //! `qga cp`
 
+mod batch;
 mod download;
 mod guest;
 mod host;

@@ -5,18 +5,16 @@ use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use qga_client::printable;
 
+use super::batch::{self, Download, Upload};
 use super::guest::Entry;
 use super::job::Job;
-use super::{download, host, scripts, upload};
+use super::{host, scripts};
 use crate::exit::Failure;
-
-/// Paths that one script is given: far from what a command line may have.
-const BATCH: usize = 100;
 
 /// Copies a directory of this host to the guest, as `root`.
 pub(super) fn into_guest(job: &mut Job<'_>, source: &Path, root: &str) -> Result<(), Failure> {
@@ -24,36 +22,58 @@ pub(super) fn into_guest(job: &mut Job<'_>, source: &Path, root: &str) -> Result
     walk(job, source, root.trim_end_matches('/'), &mut found);
     let directories: Vec<&Found> = found.iter().filter(|found| found.metadata.is_dir()).collect();
     let mut new = BTreeSet::new();
-    for (batch, some) in directories.chunks(BATCH).enumerate() {
+    let mut before = 0;
+    for some in batch::split(&directories, |found| Some((found.destination.len(), 0))) {
         job.check_stop()?;
         let paths: Vec<&str> = some.iter().map(|found| found.destination.as_str()).collect();
         let made = job.guest.change(scripts::MAKE_DIRECTORIES, &paths, root)?;
-        new.extend(made.lines().filter_map(|line| line.parse::<usize>().ok()).map(|number| batch * BATCH + number));
+        new.extend(made.lines().filter_map(|line| line.parse::<usize>().ok()).map(|number| before + number));
+        before += some.len();
     }
     job.report.directories += directories.len() as u64;
-    for entry in found.iter().filter(|found| !found.metadata.is_dir() && !found.metadata.is_symlink()) {
-        if !entry.metadata.is_file() {
-            job.pass_over(host::failure(&entry.source, "is neither a file nor a directory nor a link"))?;
-            continue;
-        }
-        if let Err(failure) = upload::file(job, &entry.source, &entry.destination, false) {
-            job.pass_over(failure)?;
+    let mut files = Vec::new();
+    for Found { source, destination, metadata } in &found {
+        if metadata.is_file() {
+            files.push(Upload { source, destination, metadata });
+        } else if !metadata.is_dir() && !metadata.is_symlink() {
+            job.pass_over(host::failure(source, "is neither a file nor a directory nor a link"))?;
         }
     }
+    batch::into_guest(job, &files)?;
     links_into_guest(job, &found)?;
     // From the inside: making a file changes the time of its directory.
-    for (number, entry) in directories.iter().enumerate().rev() {
-        if !job.how.preserve && !new.contains(&number) {
-            continue;
+    let how = job.how;
+    let undressed = directories.iter().enumerate().rev().filter(|(number, _)| how.preserve || new.contains(number));
+    let undressed = undressed.map(|(_, entry)| {
+        let found = &entry.metadata;
+        [entry.destination.clone(), how.mode(found), how.owner(found), how.time(found)]
+    });
+    many(job, scripts::DRESS, &undressed.collect::<Vec<_>>(), 0, |_| {})
+}
+
+/// Runs a script for all of these, as many as possible at once, each with the path in the guest at this place. Those it
+/// fails for are tried again one by one, which shows the reason.
+fn many<const N: usize>(
+    job: &mut Job<'_>,
+    script: &str,
+    all: &[[String; N]],
+    path: usize,
+    done: impl Fn(&mut Job<'_>),
+) -> Result<(), Failure> {
+    for some in batch::split(all, |args| Some((args.iter().map(String::len).sum(), 0))) {
+        job.check_stop()?;
+        let args: Vec<&str> = some.iter().flatten().map(String::as_str).collect();
+        let answers = if some.len() > 1 { job.guest.each(script, &args)? } else { None }.unwrap_or_default();
+        for (number, args) in some.iter().enumerate() {
+            if answers.get(number).is_none_or(|answer| answer != "y") {
+                let args = args.each_ref().map(String::as_str);
+                if let Err(failure) = job.guest.change(script, &args, args[path]) {
+                    job.pass_over(failure)?;
+                    continue;
+                }
+            }
+            done(job);
         }
-        let metadata = &entry.metadata;
-        let mode = format!("{:o}", metadata.mode() & if job.how.preserve { 0o7777 } else { 0o777 });
-        let (mut owner, mut time) = (String::new(), String::new());
-        if job.how.preserve {
-            owner = format!("{}:{}", metadata.uid(), metadata.gid());
-            time = format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec());
-        }
-        job.guest.change(scripts::DRESS, &[&entry.destination, &mode, &owner, &time], &entry.destination)?;
     }
     Ok(())
 }
@@ -105,25 +125,15 @@ fn walk(job: &mut Job<'_>, source: &Path, destination: &str, found: &mut Vec<Fou
 }
 
 fn links_into_guest(job: &mut Job<'_>, found: &[Found]) -> Result<(), Failure> {
+    let mut links = Vec::new();
     for link in found.iter().filter(|found| found.metadata.is_symlink()) {
-        job.check_stop()?;
-        let owner = match job.how.preserve {
-            true => format!("{}:{}", link.metadata.uid(), link.metadata.gid()),
-            false => String::new(),
-        };
-        let result = match fs::read_link(&link.source).map(PathBuf::into_os_string).map(|to| to.into_string()) {
-            Ok(Ok(to)) => {
-                job.guest.change(scripts::MAKE_LINKS, &[&owner, &to, &link.destination], &link.destination).map(drop)
-            }
-            Ok(Err(_)) => Err(host::failure(&link.source, "leads to a name that is not UTF-8")),
-            Err(error) => Err(host::failure(&link.source, error)),
-        };
-        match result {
-            Ok(()) => job.report.links += 1,
-            Err(failure) => job.pass_over(failure)?,
+        match fs::read_link(&link.source).map(PathBuf::into_os_string).map(|to| to.into_string()) {
+            Ok(Ok(to)) => links.push([to, link.destination.clone(), job.how.owner(&link.metadata)]),
+            Ok(Err(_)) => job.pass_over(host::failure(&link.source, "leads to a name that is not UTF-8"))?,
+            Err(error) => job.pass_over(host::failure(&link.source, error))?,
         }
     }
-    Ok(())
+    many(job, scripts::MAKE_LINKS, &links, 1, |job| job.report.links += 1)
 }
 
 /// Copies a directory of the guest to this host, as `root`. Nothing is written outside of it, whatever names the guest
@@ -133,6 +143,7 @@ pub(super) fn out_of_guest(job: &mut Job<'_>, source: &str, root: &Path) -> Resu
     if let Some(complaint) = complaint {
         job.report.failed.push(format!("guest: {complaint}"));
     }
+    let mut files = Vec::new();
     let mut links = Vec::new();
     let mut directories = Vec::new();
     for entry in &entries {
@@ -154,14 +165,16 @@ pub(super) fn out_of_guest(job: &mut Job<'_>, source: &str, root: &Path) -> Resu
             _ if !entry.stat.is_file() => {
                 Err(Failure::Guest(format!("guest: {shown}: is neither a file nor a directory nor a link")))
             }
-            Ok(name) => check_parents(root, &path)
-                .and_then(|()| download::file(job, name, Some(&entry.stat), &destination, false)),
+            Ok(source) => check_parents(root, &path).map(|()| {
+                files.push(Download { source, stat: &entry.stat, destination });
+            }),
             Err(_) => Err(Failure::Guest(format!("guest: {shown}: the protocol carries names in UTF-8 only"))),
         };
         if let Err(failure) = result {
             job.pass_over(failure)?;
         }
     }
+    batch::out_of_guest(job, &files)?;
     for (destination, entry) in links {
         let to = OsStr::from_bytes(&entry.link);
         let result = match fs::symlink_metadata(&destination) {

@@ -36,12 +36,7 @@ pub(super) fn file(job: &mut Job<'_>, source: &Path, destination: &str, durable:
             let (length, hash) = left_over(job, &mut input, (source, found.len()), (destination, &part, length))?;
             let result = beside(job, &mut input, source, &found, (&part, length, hash));
             let hash = result.map_err(|failure| kept(job, failure, &part))?;
-            let owner = if job.how.preserve { format!("{}:{}", found.uid(), found.gid()) } else { String::new() };
-            let mode = format!("{:o}", found.mode() & if job.how.preserve { 0o7777 } else { 0o777 });
-            let time = match job.how.preserve {
-                true => format!("{}.{:09}", found.mtime(), found.mtime_nsec()),
-                false => String::new(),
-            };
+            let (mode, owner, time) = (job.how.mode(&found), job.how.owner(&found), job.how.time(&found));
             let (hash, sync) = (if job.how.verify { hex(hash) } else { String::new() }, if durable { "1" } else { "" });
             let args = [&part, &path, mode.as_str(), &owner, &time, &hash, sync];
             match job.guest.put_in_place(&args, found.len())? {

@@ -50,9 +50,8 @@ pub(super) fn table(programs: &[&Path], qga: &Path) -> Result<String> {
         let image = Rc::new(Image::with_agent(Agent { path: program.to_path_buf(), is_c }));
         let mut machine = Machine::boot(&image, Spec::default());
         // Waits until it answers.
-        drop(machine.agent());
+        let info = machine.agent().call("guest-info", json!({})).map_err(|error| error.to_string())?;
         let mut port = Port::open(&machine.agent_socket())?;
-        let info = port.call("guest-info", &json!({}))?;
         let version = info["version"].as_str().unwrap_or_default().to_owned();
         let name = if is_c { format!("C {version}") } else { "ours".into() };
         by_hand(&mut machine, &mut port, &name, &mut text)?;

@@ -66,14 +66,14 @@ fn list(table: &Arc<Table>) -> Vec<Question> {
 fn key(mount: &Mount) -> Option<Key> {
     let mut subvolume = Vec::new();
     if mount.device.major == 0 {
-        match mount.fs_type.as_bytes() {
+        match mount.what.fs_type.as_bytes() {
             b"btrfs" => {
-                let mut options = mount.options.split(|b| *b == b',');
+                let mut options = mount.what.options.split(|b| *b == b',');
                 subvolume.extend_from_slice(options.find_map(|o| o.strip_prefix(b"subvolid=")).unwrap_or_default());
             }
             b"bcachefs" | b"virtiofs" => {}
             // Snapshots are mounted when somebody looks into them.
-            b"zfs" if !mount.source.as_bytes().contains(&b'@') => {}
+            b"zfs" if !mount.what.source.as_bytes().contains(&b'@') => {}
             // The root of a live system or a container; each container has one more of its own.
             b"overlay" if mount.point == Path::new("/") => {}
             _ => return None,
@@ -100,13 +100,13 @@ fn describe(
         mountpoint: mountinfo::text(point),
         disk,
         used_bytes: space.map(|space| space.used),
-        fs_type: first.fs_type.to_string_lossy().into_owned(),
+        fs_type: first.what.fs_type.to_string_lossy().into_owned(),
     })
 }
 
 /// The name of the device, and the addresses of the disks under it.
 fn device(root: &Root, blocks: &Blocks<'_>, mount: &Mount) -> (String, Vec<GuestDiskAddress>) {
-    let source = mount.source.to_string_lossy().into_owned();
+    let source = mount.what.source.to_string_lossy().into_owned();
     let numbers = match mount.device.major {
         0 => members(root, mount),
         _ => vec![mount.device],
@@ -136,14 +136,14 @@ fn device(root: &Root, blocks: &Blocks<'_>, mount: &Mount) -> (String, Vec<Guest
 /// belong to it, of bcachefs those that stand in its source.
 fn members(root: &Root, mount: &Mount) -> Vec<Device> {
     let node = |path: &[u8]| mountinfo::block_device(&root.path(Path::new(std::ffi::OsStr::from_bytes(path))));
-    match mount.fs_type.as_bytes() {
+    match mount.what.fs_type.as_bytes() {
         b"btrfs" => {
-            let Some(source) = node(mount.source.as_bytes()) else { return Vec::new() };
+            let Some(source) = node(mount.what.source.as_bytes()) else { return Vec::new() };
             let mut all = vec![source];
             all.extend(fsorder::btrfs_members(root, source).into_iter().filter(|member| *member != source));
             all
         }
-        b"bcachefs" => mount.source.as_bytes().split(|b| *b == b':').filter_map(node).collect(),
+        b"bcachefs" => mount.what.source.as_bytes().split(|b| *b == b':').filter_map(node).collect(),
         _ => Vec::new(),
     }
 }

@@ -14,6 +14,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str;
+use std::sync::Arc;
 
 use qga_proto::error::Result;
 
@@ -59,6 +60,13 @@ pub struct Mount {
     pub device: Device,
     /// Where it is mounted.
     pub point: PathBuf,
+    /// What is mounted there. Mounts of the same share it.
+    pub what: Arc<Mounted>,
+}
+
+/// What the table says of a file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
     /// Type, such as `ext4`.
     pub fs_type: OsString,
     /// What is mounted; a path, or a word such as `none`.
@@ -86,7 +94,7 @@ impl FileSystem {
 
     /// Type, such as `ext4`.
     pub fn fs_type(&self) -> &OsStr {
-        self.mounts.first().map_or(OsStr::new(""), |mount| &mount.fs_type)
+        self.mounts.first().map_or(OsStr::new(""), |mount| &mount.what.fs_type)
     }
 
     /// Whether the mount with this number is one of its mounts.
@@ -121,7 +129,9 @@ impl Table {
 
     /// Makes it from the text of `mountinfo`. Lines that do not fit are left out.
     pub fn parse(text: &[u8]) -> Self {
-        let mut mounts: Vec<Mount> = text.split(|b| *b == b'\n').filter_map(parse_line).collect();
+        let mut last = None;
+        let lines = text.split(|b| *b == b'\n');
+        let mut mounts: Vec<Mount> = lines.filter_map(|line| parse_line(line, &mut last)).collect();
         let mut known: Vec<u64> = mounts.iter().map(|mount| mount.id).collect();
         known.sort_unstable();
         // What the first mount lies on is outside of our root, hence not in the table; rootfs names itself.
@@ -190,8 +200,8 @@ impl Table {
             }
             let block = if mount.device.major != 0 {
                 Some(mount.device)
-            } else if mount.fs_type == "btrfs" {
-                block_device(&root.path(Path::new(&mount.source)))
+            } else if mount.what.fs_type == "btrfs" {
+                block_device(&root.path(Path::new(&mount.what.source)))
             } else {
                 continue;
             };
@@ -216,21 +226,46 @@ pub fn block_device(node: &Path) -> Option<Device> {
 }
 
 /// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG]... - TYPE SOURCE SUPEROPTIONS`
-fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
+///
+/// `last` is what the line before says from the type on: where there are thousands of mounts most are of what the one before is
+/// of, and what they share need not be made for each.
+fn parse_line<'a>(line: &'a [u8], last: &mut Option<(&'a [u8], Arc<Mounted>)>) -> Option<Mount> {
+    let mut fields = line.splitn(6, |b| *b == b' ');
     let [id, parent, device, _, point] = [(); 5].map(|()| fields.next());
-    fields.find(|field| *field == b"-")?;
-    let [fs_type, source, options] = [(); 3].map(|()| fields.next());
-    let full = |field: Option<&[u8]>| Some(OsString::from_vec(unescape(field.filter(|field| !field.is_empty())?)));
+    let rest = fields.next()?;
+    let end = rest.windows(3).position(|part| part == b" - ")?;
+    let rest = rest.get(end + 3..)?;
+    let what = match last {
+        Some((text, what)) if *text == rest => Arc::clone(what),
+        _ => {
+            let what = Arc::new(parse_mounted(rest)?);
+            *last = Some((rest, Arc::clone(&what)));
+            what
+        }
+    };
     Some(Mount {
         id: number(id?)?,
         parent: number(parent?),
         device: Device::parse(device?)?,
-        point: PathBuf::from(full(point)?),
+        point: PathBuf::from(name(point?)?),
+        what,
+    })
+}
+
+/// `TYPE SOURCE SUPEROPTIONS`
+fn parse_mounted(text: &[u8]) -> Option<Mounted> {
+    let mut fields = text.split(|b| *b == b' ');
+    let [fs_type, source, options] = [(); 3].map(|()| fields.next());
+    Some(Mounted {
         fs_type: OsString::from_vec(unescape(fs_type?)),
-        source: full(source)?,
+        source: name(source?)?,
         options: options.unwrap_or_default().to_vec(),
     })
+}
+
+/// A name that is not empty.
+fn name(field: &[u8]) -> Option<OsString> {
+    (!field.is_empty()).then(|| OsString::from_vec(unescape(field)))
 }
 
 fn number(text: &[u8]) -> Option<u64> {

@@ -4,6 +4,7 @@
 mod agent;
 mod chart;
 mod growth;
+mod loops;
 mod place;
 mod port;
 mod record;
@@ -25,7 +26,7 @@ use resources::Resources;
 use work::{WORKS, Work};
 
 /// What it needs besides the agents.
-const PACKAGES: &[&str] = &["iproute2", "mount", "util-linux"];
+const PACKAGES: &[&str] = &["iproute2", "mount", "python3", "util-linux"];
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]

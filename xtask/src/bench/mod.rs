@@ -6,6 +6,7 @@ mod chart;
 mod growth;
 mod place;
 mod port;
+mod program;
 mod record;
 mod report;
 mod resources;

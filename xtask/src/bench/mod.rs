@@ -7,6 +7,7 @@ mod growth;
 mod loops;
 mod place;
 mod port;
+mod program;
 mod record;
 mod report;
 mod resources;

@@ -265,6 +265,8 @@ impl Worker {
             return Err(job);
         }
         state.job = Some(job);
+        // Let go first: on one processor the worker runs at once, and would have to wait for it again.
+        drop(state);
         self.slot.changed.notify_one();
         Ok(())
     }

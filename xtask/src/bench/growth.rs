@@ -1,15 +1,15 @@
 //! How the time of our agent grows with the size of what it is asked about, up to ten times the sizes of the comparison.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::agent::Agent;
+use super::loops::Loops;
 use super::place::Place;
 use super::work::{INTERFACES, write_request};
-use crate::process::{Result, output};
+use crate::process::Result;
 
 /// An exponent above this is worse than linear; the rest is what a measurement may be off by.
 const LINEAR: f64 = 1.2;
@@ -55,7 +55,7 @@ const SERIES: &[Series] = &[
         sizes: &[1_000, 10_000, 100_000],
         kind: Kind::Place(Place::Routes, r#"{"execute":"guest-network-get-route"}"#),
     },
-    Series { name: "disks (attached loop devices)", sizes: &[10, 40, 160], kind: Kind::Disks },
+    Series { name: "disks (attached loop devices)", sizes: &[10, 100, 1_000], kind: Kind::Disks },
     Series {
         name: "length of a write, bytes of the file",
         // The limit of a message is 64 MiB.
@@ -168,36 +168,6 @@ fn cost(agent: &mut Agent, request: &[u8]) -> Result<Duration> {
         let spent = agent.processor_time()? - before;
         if spent >= ENOUGH || begin.elapsed() >= LONGEST {
             return Ok(spent / rounds);
-        }
-    }
-}
-
-/// Loop devices that are detached again. (The empty devices stay until somebody removes them or the machine starts again.)
-struct Loops {
-    devices: Vec<PathBuf>,
-    /// The file under all of them.
-    _file: tempfile::NamedTempFile,
-}
-
-impl Loops {
-    fn attach(count: usize) -> Result<Loops> {
-        let failed = |error: std::io::Error| format!("a file for loop devices: {error}");
-        let file = tempfile::NamedTempFile::new().map_err(failed)?;
-        file.as_file().set_len(1 << 20).map_err(failed)?;
-        let path = file.path().to_owned();
-        let mut loops = Loops { devices: Vec::new(), _file: file };
-        for _ in 0..count {
-            let device = output(Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(&path))?;
-            loops.devices.push(device.trim().into());
-        }
-        Ok(loops)
-    }
-}
-
-impl Drop for Loops {
-    fn drop(&mut self) {
-        for device in &self.devices {
-            let _ = Command::new("losetup").arg("--detach").arg(device).status();
         }
     }
 }

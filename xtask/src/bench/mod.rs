@@ -4,8 +4,10 @@
 mod agent;
 mod chart;
 mod growth;
+mod loops;
 mod place;
 mod port;
+mod program;
 mod record;
 mod report;
 mod resources;
@@ -26,7 +28,7 @@ use resources::Resources;
 use work::{WORKS, Work};
 
 /// What it needs besides the agents.
-const PACKAGES: &[&str] = &["iproute2", "mount", "util-linux"];
+const PACKAGES: &[&str] = &["iproute2", "mount", "python3", "util-linux"];
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]

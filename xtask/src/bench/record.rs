@@ -41,7 +41,7 @@ pub(super) fn machine() -> String {
         "Measured {} on {} ({} processors, {} of memory, Linux {}, load {} at the end).",
         say("date", &["-u", "+%Y-%m-%d"]),
         field("/proc/cpuinfo", "model name"),
-        say("nproc", &[]),
+        say("nproc", &["--all"]),
         field("/proc/meminfo", "MemTotal"),
         say("uname", &["-r"]),
         fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or("unknown"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
-use super::poller::Ready;
+use super::poller::{Poller, Ready, Token};
 use crate::session::{Environment, Session};
 
 /// Bytes read in one call when nothing large is under way.
@@ -57,6 +57,8 @@ pub(super) struct Connection {
     /// Something may be there to read; edges are reported once.
     readable: bool,
     writable: bool,
+    /// The client is watched for room.
+    room_watched: bool,
     hangup: bool,
     /// A client that sends nothing more, but may still be reading.
     half_closed: bool,
@@ -78,6 +80,7 @@ impl Connection {
             peer,
             readable: true,
             writable: true,
+            room_watched: false,
             hangup: false,
             half_closed: false,
             attached: false,
@@ -108,6 +111,17 @@ impl Connection {
         } else {
             self.arriving = None;
         }
+    }
+
+    /// Has a client watched for room while it takes no more of what there is for it, and only then. (Of a port, which is
+    /// watched for it always, hardly anything is heard.)
+    pub(super) fn watch(&mut self, poller: &Poller, token: Token) -> Result<(), Errno> {
+        let room = !self.writable && self.session.has_output();
+        if self.peer == Peer::Client && room != self.room_watched {
+            poller.watch_room(&self.fd, token, room)?;
+            self.room_watched = room;
+        }
+        Ok(())
     }
 
     /// Whether [`Connection::advance`] has something to do without any further event.

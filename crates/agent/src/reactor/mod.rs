@@ -285,7 +285,10 @@ impl Reactor {
     fn connect(&mut self, fd: OwnedFd, peer: Peer) -> std::result::Result<(), Errno> {
         let id = self.fresh_id();
         let session = Session::new(self.fresh_id(), self.reply_limit);
-        self.poller.watch(&fd, Token(id))?;
+        match peer {
+            Peer::Client => self.poller.watch_client(&fd, Token(id))?,
+            Peer::VirtioPort | Peer::Terminal => self.poller.watch(&fd, Token(id))?,
+        }
         self.connections.insert(id, Connection::new(fd, session, peer));
         Ok(())
     }
@@ -301,7 +304,12 @@ impl Reactor {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         let mut env = Environment { state: &self.state, executor: &mut self.executor };
         match connection.advance(&mut env, self.ending.is_some()) {
-            Fate::Goes => {}
+            Fate::Goes => {
+                if connection.watch(&self.poller, Token(id)).is_err() {
+                    // Of a client of whom nothing would be heard any more nothing can be expected.
+                    self.disconnect(id, next);
+                }
+            }
             Fate::HostLeft => {
                 let orphan = connection.session().host_gone(&mut env, next);
                 self.adopt(orphan);

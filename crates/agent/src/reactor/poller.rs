@@ -25,6 +25,9 @@ pub(super) struct Ready {
     pub(super) hangup: bool,
 }
 
+/// What every client is watched for.
+const CLIENT: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
 /// The set of watched descriptors.
 #[derive(Debug)]
 pub(super) struct Poller {
@@ -48,6 +51,19 @@ impl Poller {
     pub(super) fn watch(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, fd, EventData::new_u64(token.0), flags)
+    }
+
+    /// Watches a client's `fd` until it is closed: for input and its end, and for room only after
+    /// [`watch_room`](Self::watch_room). Otherwise each reply that the client reads would wake the loop for nothing, on
+    /// the processor that the next command runs on.
+    pub(super) fn watch_client(&self, fd: impl AsFd, token: Token) -> Result<(), Errno> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(token.0), CLIENT)
+    }
+
+    /// Begins to watch a client's `fd` for room as well, or no longer does. Room that is there already is reported too.
+    pub(super) fn watch_room(&self, fd: impl AsFd, token: Token, room: bool) -> Result<(), Errno> {
+        let flags = if room { CLIENT | EventFlags::OUT } else { CLIENT };
+        epoll::modify(&self.epoll, fd, EventData::new_u64(token.0), flags)
     }
 
     /// Watches `fd` for input only, until it is closed.

@@ -123,3 +123,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_stands_at_the_borders_of_windows_is_seen() {
+    for at in [0, CHECK_WINDOW - 1, CHECK_WINDOW, CHECK_WINDOW + 1, 2 * CHECK_WINDOW, 3 * CHECK_WINDOW - 2] {
+        let with = |byte: u8| {
+            let mut text = vec![b'A'; 3 * CHECK_WINDOW];
+            text[at] = byte;
+            String::from_utf8(text).expect("ASCII")
+        };
+        assert_eq!(refusal(&with(b'!')), INVALID, "{at}");
+        let padded = check(&with(b'=')).expect_err("symbols behind the padding").desc;
+        assert_eq!(padded, CONTINUED, "{at}");
+        // Three symbols are left over.
+        assert_eq!(check(&with(b'\n')), Ok((3 * CHECK_WINDOW - 1) / 4 * 3 + 2), "{at}");
+        let short = "A".repeat(at / 4 * 4) + "AA==";
+        assert_eq!(check(&short), Ok(at / 4 * 3 + 1), "{at}");
+    }
+}

@@ -32,40 +32,29 @@ struct Key {
     subvolume: Vec<u8>,
 }
 
-/// One entry: its mounts in table order, never empty.
-struct Listed<'a> {
-    mounts: Vec<&'a Mount>,
-}
-
 /// # Errors
 /// No mount table. Whatever fails for one file system leaves its own entry shorter.
 fn fsinfo(root: &Root, usage: &Asker) -> Result<Vec<GuestFilesystemInfo>> {
-    let table = Table::read(root)?;
-    let all = list(&table);
-    let questions = Arc::new(all.iter().map(|listed| question(&table, listed)).collect::<Vec<_>>());
+    let questions = Arc::new(list(&Arc::new(Table::read(root)?)));
     let answers = usage.ask(root, Arc::clone(&questions));
     let blocks = Blocks::new(root);
-    let mut found: Vec<GuestFilesystemInfo> = all
-        .iter()
-        .zip(&*questions)
-        .zip(answers)
-        .filter_map(|((listed, question), answer)| describe(root, &blocks, listed, question, answer))
-        .collect();
+    let listed = questions.iter().zip(answers);
+    let mut found: Vec<_> = listed.filter_map(|(question, answer)| describe(root, &blocks, question, answer)).collect();
     found.reverse();
     Ok(found)
 }
 
 /// The mounts that count, by entry, in the order of the first mount of each.
-fn list(table: &Table) -> Vec<Listed<'_>> {
-    let mut all: Vec<Listed<'_>> = Vec::new();
+fn list(table: &Arc<Table>) -> Vec<Question> {
+    let mut all: Vec<Question> = Vec::new();
     let mut index: HashMap<Key, usize> = HashMap::new();
-    for mount in table.mounts() {
+    for (place, mount) in table.mounts().iter().enumerate() {
         let Some(key) = key(mount) else { continue };
         match index.get(&key).and_then(|at| all.get_mut(*at)) {
-            Some(known) => known.mounts.push(mount),
+            Some(known) => known.mounts.push(place),
             None => {
                 index.insert(key, all.len());
-                all.push(Listed { mounts: vec![mount] });
+                all.push(Question { device: mount.device, table: Arc::clone(table), mounts: vec![place] });
             }
         }
     }
@@ -77,14 +66,14 @@ fn list(table: &Table) -> Vec<Listed<'_>> {
 fn key(mount: &Mount) -> Option<Key> {
     let mut subvolume = Vec::new();
     if mount.device.major == 0 {
-        match mount.fs_type.as_bytes() {
+        match mount.what.fs_type.as_bytes() {
             b"btrfs" => {
-                let mut options = mount.options.split(|b| *b == b',');
+                let mut options = mount.what.options.split(|b| *b == b',');
                 subvolume.extend_from_slice(options.find_map(|o| o.strip_prefix(b"subvolid=")).unwrap_or_default());
             }
             b"bcachefs" | b"virtiofs" => {}
             // Snapshots are mounted when somebody looks into them.
-            b"zfs" if !mount.source.as_bytes().contains(&b'@') => {}
+            b"zfs" if !mount.what.source.as_bytes().contains(&b'@') => {}
             // The root of a live system or a container; each container has one more of its own.
             b"overlay" if mount.point == Path::new("/") => {}
             _ => return None,
@@ -93,27 +82,15 @@ fn key(mount: &Mount) -> Option<Key> {
     Some(Key { device: mount.device, subvolume })
 }
 
-/// Which of its mounts it may be asked through. Where none can be reached, none.
-fn question(table: &Table, listed: &Listed<'_>) -> Question {
-    let reachable = listed.mounts.iter().filter(|mount| table.is_reachable(mount));
-    Question {
-        device: listed.mounts.first().map_or(Device { major: 0, minor: 0 }, |mount| mount.device),
-        mounts: reachable.map(|mount| (mount.id, mount.point.clone())).collect(),
-    }
-}
-
 fn describe(
     root: &Root,
     blocks: &Blocks<'_>,
-    listed: &Listed<'_>,
     question: &Question,
     answer: Option<Answer>,
 ) -> Option<GuestFilesystemInfo> {
-    let first = listed.mounts.first()?;
-    let point = answer
-        .and_then(|answer| question.mounts.get(answer.mount))
-        .or(question.mounts.first())
-        .map_or(&first.point, |(_, point)| point);
+    let first = question.mounts().next()?;
+    let shown = answer.and_then(|answer| question.table.mounts().get(answer.mount));
+    let point = shown.map_or_else(|| question.point(), |mount| &mount.point);
     let space = answer.and_then(|answer| answer.space);
     let (name, disk) = device(root, blocks, first);
     Some(GuestFilesystemInfo {
@@ -123,13 +100,13 @@ fn describe(
         mountpoint: mountinfo::text(point),
         disk,
         used_bytes: space.map(|space| space.used),
-        fs_type: first.fs_type.to_string_lossy().into_owned(),
+        fs_type: first.what.fs_type.to_string_lossy().into_owned(),
     })
 }
 
 /// The name of the device, and the addresses of the disks under it.
 fn device(root: &Root, blocks: &Blocks<'_>, mount: &Mount) -> (String, Vec<GuestDiskAddress>) {
-    let source = mount.source.to_string_lossy().into_owned();
+    let source = mount.what.source.to_string_lossy().into_owned();
     let numbers = match mount.device.major {
         0 => members(root, mount),
         _ => vec![mount.device],
@@ -159,14 +136,14 @@ fn device(root: &Root, blocks: &Blocks<'_>, mount: &Mount) -> (String, Vec<Guest
 /// belong to it, of bcachefs those that stand in its source.
 fn members(root: &Root, mount: &Mount) -> Vec<Device> {
     let node = |path: &[u8]| mountinfo::block_device(&root.path(Path::new(std::ffi::OsStr::from_bytes(path))));
-    match mount.fs_type.as_bytes() {
+    match mount.what.fs_type.as_bytes() {
         b"btrfs" => {
-            let Some(source) = node(mount.source.as_bytes()) else { return Vec::new() };
+            let Some(source) = node(mount.what.source.as_bytes()) else { return Vec::new() };
             let mut all = vec![source];
             all.extend(fsorder::btrfs_members(root, source).into_iter().filter(|member| *member != source));
             all
         }
-        b"bcachefs" => mount.source.as_bytes().split(|b| *b == b':').filter_map(node).collect(),
+        b"bcachefs" => mount.what.source.as_bytes().split(|b| *b == b':').filter_map(node).collect(),
         _ => Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 //! What a program leaves running in the background does not hold us, even when it keeps the output pipe open; what
 //! it writes there after we have gone meets a closed pipe.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -53,18 +53,27 @@ type Variables = &'static [(&'static str, &'static str)];
 /// The environment of programs that are not to be led astray by the one that the daemon was started with.
 pub const CLEAN: Variables = &[("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C")];
 
+/// Whether this process is less likely than others to be ended when memory runs out, and so what it starts.
+pub(super) fn is_favoured() -> bool {
+    let mut sign = [0_u8];
+    let score = rustix::fs::open(FAVOUR, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    score.is_ok_and(|score| rustix::io::read(&score, &mut sign).is_ok() && sign == *b"-")
+}
+
 /// Makes this process as likely as any other to be ended when memory runs out, if it was less likely: who spared the
 /// agent did not mean what it starts. For a child before it becomes a program: nothing is allocated, and what cannot be
 /// done is left.
 pub(super) fn give_up_favour() {
-    let Ok(score) = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else {
+    if !is_favoured() {
         return;
-    };
-    let mut sign = [0_u8];
-    if rustix::io::read(&score, &mut sign).is_ok() && sign == *b"-" {
+    }
+    if let Ok(score) = rustix::fs::open(FAVOUR, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
         let _ = rustix::io::write(&score, b"0");
     }
 }
+
+/// Where the kernel says so, and is told otherwise.
+const FAVOUR: &CStr = c"/proc/self/oom_score_adj";
 
 /// A program to run.
 #[derive(Debug, Clone, Copy)]

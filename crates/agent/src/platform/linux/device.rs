@@ -80,15 +80,22 @@ impl<'a> Blocks<'a> {
         self.at(&self.root.path(format!("/sys/dev/block/{number}")))
     }
 
-    /// All disks that have something in them, without their partitions, by name: no drives without a disk, no loop devices without a file (which a
-    /// machine may have hundreds of: of these one file is read and nothing else), and not the hidden devices by which
-    /// the kernel keeps the several ways to one disk.
+    /// All disks that have something in them, without their partitions, by name: no drives without a disk, no loop devices
+    /// without a file (which a machine may have hundreds of: one file tells of them all), and not the hidden devices by
+    /// which the kernel keeps the several ways to one disk.
     ///
     /// # Errors
     /// `/sys/block` cannot be read. Disks that go meanwhile are left out.
     pub fn disks(&self) -> io::Result<Vec<Rc<Block>>> {
         let dir = fs::File::open(self.root.path("/sys/block"))?;
+        let list = self.root.read("/proc/partitions").unwrap_or_default();
+        let filled = filled(&list);
         let is_empty = |name: &OsStr| {
+            match &filled {
+                Some(names) if names.contains(name.as_bytes()) => return false,
+                Some(_) if is_loop(name) => return true,
+                _ => {}
+            }
             let mut reader = self.reader.borrow_mut();
             reader.read(&dir, &Path::new(name).join("size")).map_or(true, |size| size.trim_ascii() == b"0")
         };
@@ -269,6 +276,22 @@ fn follow(link: &Path, target: &Path) -> PathBuf {
         }
     }
     path
+}
+
+/// The names in `/proc/partitions`, which has what is not empty: ten times faster than a file of each device. `None` where
+/// it is no such list.
+///
+/// Older kernels leave out removable drives and memory disks, and names with a slash are not those of sysfs, so of most
+/// that is not in it nothing is known. Loop devices are always in it when they have a file.
+fn filled(list: &[u8]) -> Option<HashSet<&[u8]>> {
+    let mut lines = list.split(|b| *b == b'\n').map(|line| line.rsplit(|b| *b == b' ').next().unwrap_or_default());
+    let heading = lines.next()?;
+    (heading == b"name").then(|| lines.filter(|name| !name.is_empty()).collect())
+}
+
+fn is_loop(name: &OsStr) -> bool {
+    let digits = name.as_bytes().strip_prefix(b"loop").unwrap_or_default();
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// `sda1` of `sda`, `nvme0n1p1` of `nvme0n1`.

@@ -19,8 +19,9 @@ use super::ffi;
 /// everybody.)
 const NEW_FILE: u32 = 0o644;
 
-/// Bytes read at a time: a multiple of three, so that each piece is whole groups of base64, which stays in the cache.
-pub const PIECE: usize = 192 << 10;
+/// Bytes read at a time: a multiple of three, so that each piece is whole groups of base64, which stays in the cache. Small
+/// enough for the common heap: otherwise it would have pages of its own, mapped, cleared and unmapped for each request.
+pub const PIECE: usize = 96 << 10;
 
 /// How a file is opened, as for `fopen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

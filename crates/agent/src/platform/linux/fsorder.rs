@@ -163,8 +163,8 @@ impl Order<'_> {
             }
             if let Some(i) = self.systems.iter().position(|system| system.device == mount.device) {
                 found.insert(i);
-            } else if mount.fs_type == "overlay" {
-                todo.extend(layers(&mount.options).iter().filter_map(|layer| self.table.lookup(layer)));
+            } else if mount.what.fs_type == "overlay" {
+                todo.extend(layers(&mount.what.options).iter().filter_map(|layer| self.table.lookup(layer)));
             }
         }
     }

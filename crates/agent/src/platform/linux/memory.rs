@@ -45,6 +45,9 @@ pub fn all(root: &Root) -> Result<Vec<Block>> {
     indexes.sort_unstable();
     let base = File::open(base).context(list)?;
     let mut eye = Eye { base, reader: Reader::default(), removable: None, all_alike: removable_is_one_for_all(root) };
+    if let Some(can_offline) = eye.said_of_all(root, &indexes)? {
+        return Ok(indexes.into_iter().map(|index| Block { index, online: true, can_offline }).collect());
+    }
     let mut blocks = Vec::with_capacity(indexes.len());
     for index in indexes {
         blocks.extend(eye.look(index)?);
@@ -64,6 +67,16 @@ struct Eye {
 }
 
 impl Eye {
+    /// Whether blocks can be switched off, where that and that all are on is known without a look at each.
+    fn said_of_all(&mut self, root: &Root, indexes: &[u64]) -> Result<Option<bool>> {
+        match indexes.first() {
+            Some(index) if self.all_alike && are_all_online(root, indexes.len()) => {
+                self.read(&format!("memory{index}/removable"), "removable", |text| !text.starts_with(b"0"))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// `None` where it has gone.
     fn look(&mut self, index: u64) -> Result<Option<Block>> {
         let online = self.read(&format!("memory{index}/state"), "state", |text| text.starts_with(b"online"))?;
@@ -91,6 +104,26 @@ impl Eye {
             Ok(text) => Ok(Some(understand(text))),
         }
     }
+}
+
+/// Whether the pages of memory in use are so many that there can be no block without any: holes that the firmware keeps
+/// take less than one block of most machines. The one file takes a twentieth of the time that the files of 192 blocks
+/// take. (A block counts as on until all of it is off.)
+fn are_all_online(root: &Root, count: usize) -> bool {
+    let enough = || {
+        let (count, size) = (u64::try_from(count).ok()?, block_size(root).ok()?);
+        let page = u64::try_from(rustix::param::page_size()).ok()?;
+        let missing = count.checked_mul(size)?.checked_sub(present_pages(root)?.checked_mul(page)?)?;
+        Some(missing < size)
+    };
+    enough().unwrap_or(false)
+}
+
+/// The pages of all zones that are there and not switched off.
+fn present_pages(root: &Root) -> Option<u64> {
+    let zones = root.read("/proc/zoneinfo").ok()?;
+    let counts = zones.split(|b| *b == b'\n').filter_map(|line| line.trim_ascii().strip_prefix(b"present"));
+    counts.map(|count| std::str::from_utf8(count.trim_ascii()).ok()?.parse::<u64>().ok()).sum()
 }
 
 /// Since 5.7 the file `removable` of each block says only whether the kernel was built with memory hot-remove. There

@@ -15,7 +15,7 @@ use qga_proto::error::Error;
 use qga_proto::types::exec::CaptureOutput;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use super::child::{self, FILES_FROM};
@@ -127,9 +127,10 @@ impl Program<'_> {
         drop((stdin, stdout, stderr));
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
         let child = Child { pid };
-        let started = Started { child, pidfd, input: input.map(Pipe), out: out.map(Pipe), err: err.map(Pipe) };
+        let [input, out, err] = [input, out, err].map(|fd| fd.map(|fd| Pipe { fd, is_wide: false }));
+        let started = Started { child, pidfd, input, out, err };
         for pipe in [&started.input, &started.out, &started.err].into_iter().flatten() {
-            if let Err(errno) = ioctl_fionbio(&pipe.0, true) {
+            if let Err(errno) = ioctl_fionbio(pipe, true) {
                 child::kill_and_reap(pid);
                 return Err(no_pipe(errno));
             }
@@ -217,7 +218,16 @@ fn no_pipe(errno: Errno) -> Error {
 
 /// Our end of a pipe; it never blocks.
 #[derive(Debug)]
-pub struct Pipe(OwnedFd);
+pub struct Pipe {
+    fd: OwnedFd,
+    is_wide: bool,
+}
+
+/// Bytes of a pipe, as every pipe holds at first.
+pub const USUAL_PIPE: usize = 64 << 10;
+
+/// Bytes that a pipe may hold at most without a privilege, unless somebody has set another limit.
+const WIDE_PIPE: usize = 1 << 20;
 
 /// What a pipe did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,18 +243,27 @@ pub enum Flow {
 impl Pipe {
     /// Reads what is there.
     pub fn read(&self, buf: &mut [u8]) -> Flow {
-        flow(|| rustix::io::read(&self.0, &mut *buf))
+        flow(|| rustix::io::read(&self.fd, &mut *buf))
     }
 
     /// Writes what it takes. `bytes` must not be empty.
     pub fn write(&self, bytes: &[u8]) -> Flow {
-        flow(|| rustix::io::write(&self.0, bytes))
+        flow(|| rustix::io::write(&self.fd, bytes))
+    }
+
+    /// Lets the pipe hold more from now on, if the kernel allows it. For one that has been seen full: whoever writes much
+    /// then waits less often for being read from.
+    pub fn widen(&mut self) {
+        if !self.is_wide {
+            self.is_wide = true;
+            let _ = fcntl_setpipe_size(&self.fd, WIDE_PIPE);
+        }
     }
 }
 
 impl AsFd for Pipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

@@ -4,7 +4,7 @@
 //! and nobody asks it again until the stuck thread has come back: so there is at most one such thread for each.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 
 use super::errno::ErrnoText;
 use super::fsfreeze;
-use super::mountinfo::Device;
+use super::mountinfo::{Device, Mount, Table};
 use super::root::Root;
 
 /// No more threads than this are left behind.
@@ -25,19 +25,40 @@ const MAX_STUCK: usize = 16;
 const STACK: usize = 256 << 10;
 
 /// A file system to be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Question {
     /// Device number of the file system.
     pub device: Device,
-    /// The mounts through which it may be asked: number and path.
-    pub mounts: Vec<(u64, PathBuf)>,
+    /// The mount table.
+    pub table: Arc<Table>,
+    /// Its mounts: places in the table.
+    pub mounts: Vec<usize>,
+}
+
+impl Question {
+    /// Its mounts.
+    pub fn mounts(&self) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter_map(|place| self.table.mounts().get(*place))
+    }
+
+    /// Those through which it may be asked, with their places in the table: no other mount covers them. They are looked up one
+    /// by one, because it is nearly always the first that answers, and a file system may have thousands of mounts.
+    fn reachable(&self) -> impl Iterator<Item = (usize, &Mount)> {
+        let mounts = self.mounts.iter().filter_map(|place| Some((*place, self.table.mounts().get(*place)?)));
+        mounts.filter(|(_, mount)| self.table.is_reachable(mount))
+    }
+
+    /// Where it is mounted, as the first that can be reached of its mounts has it; where none can, the first.
+    pub fn point(&self) -> &Path {
+        let mount = self.reachable().map(|(_, mount)| mount).next().or(self.mounts().next());
+        mount.map_or(Path::new(""), |mount| &mount.point)
+    }
 }
 
 /// What a file system said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// Which of the mounts in the question stands for it: the first that is a directory, else the first that leads
-    /// there at all.
+    /// Which mount of the table stands for it: the first that is a directory, else the first that leads there at all.
     pub mount: usize,
     /// How full it is; `None` where it does not tell.
     pub space: Option<Space>,
@@ -117,8 +138,7 @@ impl Asker {
                     }
                     Err(RecvTimeoutError::Timeout) => {
                         if let Some(question) = questions.get(next) {
-                            let point = question.mounts.first().map_or(Path::new(""), |(_, point)| point);
-                            log::warn!("the file system at {} does not answer", point.display());
+                            log::warn!("the file system at {} does not answer", question.point().display());
                         }
                         next += 1;
                         break;
@@ -184,11 +204,11 @@ fn lock(stuck: &Mutex<HashSet<Device>>) -> MutexGuard<'_, HashSet<Device>> {
 /// Opens the mounts one after the other, without opening the files themselves, until a directory is found.
 fn look(root: &Root, question: &Question) -> Option<Answer> {
     let mut file = None;
-    for (mount, (id, point)) in question.mounts.iter().enumerate() {
+    for (place, mount) in question.reachable() {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(fd) = rustix::fs::open(root.path(point), flags, Mode::empty()) else { continue };
+        let Ok(fd) = rustix::fs::open(root.path(&mount.point), flags, Mode::empty()) else { continue };
         // Another mount may have come over it since the table was read.
-        if fsfreeze::mount_id(root, &fd).is_some_and(|found| found != *id) {
+        if fsfreeze::mount_id(root, &fd).is_some_and(|found| found != mount.id) {
             continue;
         }
         let stat = rustix::fs::statx(&fd, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE);
@@ -199,7 +219,7 @@ fn look(root: &Root, question: &Question) -> Option<Answer> {
             }
         };
         if is_directory || file.is_none() {
-            let answer = Answer { mount, space: space(&fd) };
+            let answer = Answer { mount: place, space: space(&fd) };
             if is_directory {
                 return Some(answer);
             }

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use crate::platform::linux::errno::ErrnoText;
+use crate::platform::linux::spawn::USUAL_PIPE;
 use crate::platform::linux::watch::Watch;
-
-/// Read at a time: as much as a pipe usually holds.
-const PIECE: usize = 64 << 10;
 
 /// Address space for the stack; only touched pages count.
 const STACK: usize = 256 << 10;
@@ -31,7 +29,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Arc<Watch>> {
 }
 
 fn follow(shared: &Shared, watch: &Watch) {
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; USUAL_PIPE];
     let mut until = None;
     let mut idle: Option<Instant> = None;
     loop {
@@ -47,19 +45,25 @@ fn follow(shared: &Shared, watch: &Watch) {
             ended |= table.handle(key, &mut piece, now);
         }
         ended |= table.tick(now);
-        if ended {
-            shared.ended.notify_all();
-        }
-        if table.is_idle() {
+        let is_over = if table.is_idle() {
             let end = *idle.get_or_insert(now + LINGER);
-            if now >= end {
-                table.watch = None;
-                return;
-            }
             until = Some(end);
+            now >= end
         } else {
             idle = None;
             until = table.deadline(now);
+            false
+        };
+        if is_over {
+            table.watch = None;
+        }
+        // Let go first: on one processor whoever waits for the end runs at once, and would have to wait for this again.
+        drop(table);
+        if ended {
+            shared.ended.notify_all();
+        }
+        if is_over {
+            return;
         }
     }
 }

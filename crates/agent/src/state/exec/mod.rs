@@ -126,7 +126,7 @@ impl Exec {
             table.watch = Some(follower::start(&self.shared).map_err(cannot_follow)?);
         }
         table.reserve(descriptors, input);
-        Ok(Place { shared: &self.shared, descriptors, input })
+        Ok(Place { shared: &self.shared, descriptors, input, rings: true })
     }
 }
 
@@ -142,17 +142,22 @@ struct Place<'a> {
     shared: &'a Shared,
     descriptors: usize,
     input: usize,
+    /// The follower is to look at the table anew.
+    rings: bool,
 }
 
 impl Place<'_> {
     /// Hands a program over to the follower.
     fn take(mut self, started: Started, input: Vec<u8>) -> Result<i64> {
         let pid = i64::from(started.child.pid().as_raw_pid());
+        let is_announced = started.pidfd.is_some();
         let inserted = self.shared.lock().insert(started, input, self.descriptors);
         match inserted {
             Ok(()) => {
                 // They belong to the program now.
                 (self.descriptors, self.input) = (0, 0);
+                // What it waits for has come to the follower's list, and it need not look at anything now.
+                self.rings = !is_announced;
                 Ok(pid)
             }
             Err((child, errno)) => {
@@ -168,7 +173,7 @@ impl Drop for Place<'_> {
         let mut table = self.shared.lock();
         table.release(self.descriptors, self.input);
         // The follower may have waited for this program alone, or has to ask after it by the clock.
-        if let Some(watch) = &table.watch {
+        if let Some(watch) = table.watch.as_ref().filter(|_| self.rings) {
             watch.ring();
         }
     }

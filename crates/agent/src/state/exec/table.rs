@@ -234,9 +234,12 @@ impl Table {
     /// Reads some of what there is. Returns whether a program has ended by that.
     fn drain(&mut self, key: Key, piece: &mut [u8], now: Instant) -> bool {
         for _ in 0..TURN {
-            let Some(pipe) = self.pipes.get(&key) else { return false };
+            let Some(pipe) = self.pipes.get_mut(&key) else { return false };
             match pipe.read(piece) {
                 Flow::Bytes(count) => {
+                    if count == piece.len() {
+                        pipe.widen();
+                    }
                     self.keep(key, piece.get(..count).unwrap_or_default(), now);
                     // A pipe that was emptied is not asked again in vain.
                     if count < piece.len() {

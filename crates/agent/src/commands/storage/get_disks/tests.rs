@@ -55,6 +55,32 @@ fn what_is_empty_or_hidden_is_left_out() {
 }
 
 #[test]
+fn one_list_tells_which_loop_devices_are_empty_and_nothing_of_other_disks() {
+    let tree = Tree::new();
+    for n in 0..3 {
+        let path = tree.disk(&format!("devices/virtual/block/loop{n}"), &format!("7:{n}"));
+        // What it says differs from the list, so that it is seen which was believed.
+        tree.file(&format!("{path}/size"), if n == 1 { "0\n" } else { "8\n" });
+    }
+    for (name, number) in [("sr0", "11:0"), ("zram0", "251:0"), ("loopy", "99:0")] {
+        tree.disk(&format!("devices/virtual/block/{name}"), number);
+    }
+    let empty = tree.disk("devices/virtual/block/sr1", "11:1");
+    tree.file(&format!("{empty}/size"), "0\n");
+    let others = ["/dev/loopy", "/dev/sr0", "/dev/zram0"];
+    let seen = || names(&disks(&tree.root()).unwrap()).iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    tree.file(
+        "/proc/partitions",
+        "major minor  #blocks  name\n\n   7        1          4 loop1\n   7       10          4 loop10\n",
+    );
+    assert_eq!(seen(), [&["/dev/loop1"], &others[..]].concat());
+    for no_list in ["", "\n", "   7        1          4 loop1\n"] {
+        tree.file("/proc/partitions", no_list);
+        assert_eq!(seen(), [&["/dev/loop0", "/dev/loop2"], &others[..]].concat(), "{no_list}");
+    }
+}
+
+#[test]
 fn a_namespace_with_several_controllers_shows_the_first() {
     let tree = Tree::new();
     tree.disk("devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", "259:0");

@@ -1,11 +1,12 @@
 //! The heap of the program.
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::Dlmalloc;
-use rustix::mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap, munmap};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap, munmap};
 
 /// The heap. A large block has pages of its own: it grows without being copied, and goes back to the system when it is
 /// freed. The small ones are dlmalloc's, whatever the C library: with musl's own heap a `guest-info` took 56 us, with this
@@ -15,6 +16,10 @@ pub struct Heap;
 
 /// Bytes from which on a block is large.
 const LARGE: usize = 128 << 10;
+
+/// Bytes of a huge page, of which a block of at least two is made where the kernel can: 27 faults for a message of 54 MiB
+/// instead of 13,800, and as many fewer places to remember where it lies.
+const HUGE: usize = 2 << 20;
 
 static SMALL: Mutex<Dlmalloc> = Mutex::new(Dlmalloc::new());
 
@@ -27,6 +32,22 @@ fn is_large(size: usize, layout: Layout) -> bool {
     size >= LARGE && layout.align() <= 4096
 }
 
+/// Bytes of the mapping that is a block of this size: whole huge pages, as the kernel aligns only such a mapping to them.
+fn mapped(size: usize) -> usize {
+    if size < 2 * HUGE { size } else { size.checked_next_multiple_of(HUGE).unwrap_or(size) }
+}
+
+/// Asks for huge pages for a mapping of ours.
+///
+/// # Safety
+/// As for `madvise`; the advice changes nothing but how the kernel finds the pages.
+unsafe fn prefer_huge(block: *mut c_void, size: usize) {
+    if size >= 2 * HUGE {
+        // SAFETY: the caller's promise. A kernel that cannot says so, and all stays as it is.
+        let _ = unsafe { madvise(block, mapped(size), Advice::LinuxHugepage) };
+    }
+}
+
 // SAFETY: what a block was taken from follows from its layout alone, so it is given back there. Blocks of the system
 // are aligned to pages, are not given to anyone else until they are unmapped, and read as zero at first; dlmalloc
 // keeps the same promises, and is used by one thread at a time. Nothing here unwinds.
@@ -34,8 +55,11 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if is_large(layout.size(), layout) {
             // SAFETY: a new mapping, at a place where nothing is; its size is not zero.
-            let block = unsafe { mmap_anonymous(ptr::null_mut(), layout.size(), PROT, MapFlags::PRIVATE) };
-            return block.map_or(ptr::null_mut(), <*mut _>::cast);
+            let block = unsafe { mmap_anonymous(ptr::null_mut(), mapped(layout.size()), PROT, MapFlags::PRIVATE) };
+            let Ok(block) = block else { return ptr::null_mut() };
+            // SAFETY: it is this mapping.
+            unsafe { prefer_huge(block, layout.size()) };
+            return block.cast();
         }
         // SAFETY: the caller promises a size that is not zero.
         unsafe { small().malloc(layout.size(), layout.align()) }
@@ -56,7 +80,7 @@ unsafe impl GlobalAlloc for Heap {
             return unsafe { small().free(block, layout.size(), layout.align()) };
         }
         // SAFETY: a block of this layout is a mapping of ours, which nobody uses any more.
-        let _ = unsafe { munmap(block.cast(), layout.size()) };
+        let _ = unsafe { munmap(block.cast(), mapped(layout.size())) };
         // The small ones that went with it are given back as well.
         // SAFETY: the heap is a valid one.
         unsafe { small().trim(KEPT) };
@@ -65,9 +89,13 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         match (is_large(layout.size(), layout), is_large(size, layout)) {
             (true, true) => {
+                let (old, new) = (mapped(layout.size()), mapped(size));
                 // SAFETY: a block of this layout is a mapping of ours; the caller gives up the old address.
-                let moved = unsafe { mremap(block.cast(), layout.size(), size, MremapFlags::MAYMOVE) };
-                moved.map_or(ptr::null_mut(), <*mut _>::cast)
+                let moved = unsafe { mremap(block.cast(), old, new, MremapFlags::MAYMOVE) };
+                let Ok(moved) = moved else { return ptr::null_mut() };
+                // SAFETY: it is this mapping.
+                unsafe { prefer_huge(moved, size) };
+                moved.cast()
             }
             // SAFETY: a block of this layout that is not large is dlmalloc's, and stays so.
             (false, false) => unsafe { small().realloc(block, layout.size(), layout.align(), size) },

@@ -56,6 +56,50 @@ fn where_the_kernel_says_the_same_of_all_blocks_it_is_asked_once() {
 }
 
 #[test]
+fn blocks_are_not_looked_at_where_too_few_pages_are_missing_for_one_to_be_off() {
+    let (_dir, root) = system();
+    fs::create_dir_all(root.path("/proc/sys/kernel")).unwrap();
+    let zones = |pages: [u64; 2]| {
+        let [first, second] = pages;
+        let text = format!(
+            "Node 0, zone      DMA\n  pages free     2\n        spanned  4095\n        present  {first}\n        managed  3\n\
+             Node 0, zone   Normal\n        present  {second}\n"
+        );
+        fs::write(root.path("/proc/zoneinfo"), text).unwrap();
+    };
+    let seen = || all(&root).unwrap().iter().map(|block| (block.online, block.can_offline)).collect::<Vec<_>>();
+    for index in 0..3 {
+        // What they say differs from what follows from the pages, so that it is seen which was believed.
+        write(&root, &format!("memory{index}/state"), "offline\n");
+    }
+    let page = u64::try_from(rustix::param::page_size()).unwrap();
+    write(&root, "block_size_bytes", &format!("{:x}\n", 100 * page));
+    fs::write(root.path("/proc/sys/kernel/osrelease"), "6.1.0\n").unwrap();
+    let (looked, not) = ([(false, true); 3], [(true, true); 3]);
+
+    zones([100, 101]);
+    assert_eq!(seen(), [(false, false); 3], "nobody says whether they can be switched off");
+    write(&root, "memory0/removable", "1\n");
+    assert_eq!(seen(), not);
+    zones([0, 300]);
+    assert_eq!(seen(), not);
+    zones([100, 100]);
+    assert_eq!(seen(), looked, "one may be off");
+    zones([200, 101]);
+    assert_eq!(seen(), looked, "more than there is");
+    fs::write(root.path("/proc/zoneinfo"), "        present  many\n").unwrap();
+    assert_eq!(seen(), looked);
+    zones([100, 101]);
+    write(&root, "memory0/removable", "0\n");
+    assert_eq!(seen(), [(true, false); 3]);
+    fs::write(root.path("/proc/sys/kernel/osrelease"), "5.9.0\n").unwrap();
+    assert!(seen().iter().all(|(online, _)| !online), "blocks may differ");
+    fs::remove_file(root.path("/proc/zoneinfo")).unwrap();
+    fs::write(root.path("/proc/sys/kernel/osrelease"), "6.1.0\n").unwrap();
+    assert!(seen().iter().all(|(online, _)| !online));
+}
+
+#[test]
 fn what_only_starts_like_a_block_is_none_and_no_block_is_no_error() {
     let (dir, root) = system();
     assert_eq!(all(&root).unwrap(), []);

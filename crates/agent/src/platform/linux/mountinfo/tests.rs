@@ -52,7 +52,7 @@ fn names_that_are_no_utf8_are_kept_as_bytes_and_shown_replaced() {
     let table = Table::parse(b"5 1 8:1 / /mnt/\xff\\012x rw - ext4 /dev/\xfe rw\n");
     let mount = &table.mounts()[0];
     assert_eq!(mount.point.as_os_str().as_bytes(), b"/mnt/\xff\nx");
-    assert_eq!(mount.source.as_bytes(), b"/dev/\xfe");
+    assert_eq!(mount.what.source.as_bytes(), b"/dev/\xfe");
     assert_eq!(super::text(&mount.point), "/mnt/\u{fffd}\nx");
 }
 

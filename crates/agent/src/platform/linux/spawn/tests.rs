@@ -24,7 +24,7 @@ fn run(program: Program<'_>) -> (Option<i32>, String, String) {
     drop(started.input.take());
     let read = |pipe: Option<Pipe>| {
         let mut text = String::new();
-        if let Some(Pipe(fd)) = pipe {
+        if let Some(Pipe { fd, .. }) = pipe {
             ioctl_fionbio(&fd, false).unwrap();
             fs::File::from(fd).read_to_string(&mut text).unwrap();
         }
@@ -256,4 +256,19 @@ fn our_end_of_a_pipe_never_blocks() {
     while (input.write(b"x"), out.read(&mut [0; 16])) != (Flow::Over, Flow::Over) {
         assert!(Instant::now() < until);
     }
+}
+
+#[test]
+fn a_widened_pipe_holds_what_the_program_writes_without_being_read_from() {
+    let args = strings(&["-c", "head -c 400000 /dev/zero"]);
+    let mut started = Program { args: &args, capture: CaptureOutput::Stdout, ..NONE }.start().unwrap();
+    let pipe = started.out.as_mut().unwrap();
+    let usual = rustix::pipe::fcntl_getpipe_size(&pipe.fd).unwrap();
+    pipe.widen();
+    if rustix::pipe::fcntl_getpipe_size(&pipe.fd).unwrap() == usual {
+        eprintln!("SKIPPED: the system allows no wider pipes");
+        return child::kill_and_reap(started.child.pid());
+    }
+    // It would wait for ever in a usual one.
+    assert_eq!(wait(&started.child).code(), Some(0));
 }

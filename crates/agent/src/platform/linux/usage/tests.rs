@@ -10,7 +10,9 @@ fn asker(one: u64) -> Asker {
 }
 
 fn questions(minors: std::ops::Range<u32>) -> Vec<Question> {
-    minors.map(|minor| Question { device: Device { major: 8, minor }, mounts: vec![(1, "/x".into())] }).collect()
+    let table = Arc::new(Table::parse(b"2 1 8:1 / /x rw - ext4 /dev/sda1 rw\n"));
+    let one = |minor| Question { device: Device { major: 8, minor }, table: Arc::clone(&table), mounts: vec![0] };
+    minors.map(one).collect()
 }
 
 fn answer(question: &Question) -> Answer {
@@ -108,12 +110,13 @@ fn a_real_file_system_says_what_statvfs_says_and_one_that_is_covered_does_not() 
     let table = Table::read(&root).unwrap();
     let mount = table.lookup(Path::new("/")).unwrap();
     let ask = |id| {
-        let question =
-            Question { device: mount.device, mounts: vec![(id, "/".into()), (mount.id, "/nonexistent".into())] };
+        let lines = format!("{id} 1 8:1 / / rw - x y z\n{} {id} 8:1 / /nonexistent rw - x y z\n", mount.id + 1);
+        let table = Arc::new(Table::parse(lines.as_bytes()));
+        let question = Question { device: mount.device, table, mounts: vec![1, 0] };
         Asker::default().ask(&root, vec![question]).remove(0)
     };
     let answer = ask(mount.id).unwrap();
-    assert_eq!(answer.mount, 0);
+    assert_eq!(answer.mount, 0, "the other one does not exist");
     let (space, stat) = (answer.space.unwrap(), rustix::fs::statvfs("/").unwrap());
     assert_eq!(space.privileged, stat.f_blocks * stat.f_frsize);
     assert!(space.used <= space.total && space.total <= space.privileged, "{space:?}");

@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(lengths(&[("/a", 1); 250]), [100, 100, 50]);
         assert_eq!(lengths(&[("/a", WORTH_RESUMING - 1); 10]), [8, 2]);
         let long = format!("/{}", "n".repeat(NAMES / 2));
-        assert_eq!(lengths(&[(&long, 1); 3]), [1, 1, 1]);
+        assert_eq!(lengths(&[(long.as_str(), 1); 3]), [1, 1, 1]);
     }
 
     #[test]

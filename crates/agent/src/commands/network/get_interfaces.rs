@@ -19,13 +19,15 @@ impl Handler for GuestNetworkGetInterfaces {
 
     fn run(_: Context<'_>, _: Empty) -> Result<Vec<GuestNetworkInterface>> {
         let (links, addresses) = ask()?;
-        Ok(describe(&links, &addresses).collect())
+        let mut interfaces = Vec::new();
+        describe(&links, &addresses, |interface| interfaces.push(interface.clone()));
+        Ok(interfaces)
     }
 
     fn answer(_: Context<'_>, _: Empty, out: &mut Vec<u8>) -> Result<()> {
         let (links, addresses) = ask()?;
         let mut list = ListWriter::new(out);
-        describe(&links, &addresses).for_each(|interface| list.item(&interface));
+        describe(&links, &addresses, |interface| list.item(interface));
         list.finish();
         Ok(())
     }
@@ -36,25 +38,34 @@ fn ask() -> Result<(Vec<Link>, Vec<Address>)> {
     netlink::interfaces().context(|| "getifaddrs failed".into())
 }
 
-/// The interfaces, each with its addresses; both lists are by the number of the interface.
+/// Tells the interfaces, each with its addresses, one by one; both lists are by the number of the interface.
 ///
 /// An address with a label (`eth0:1`) stands with the interface it belongs to, not as an interface of its own:
 /// hosts that know of labels merge the two again, and to those that do not, a second interface with the MAC
 /// address of the first is a puzzle.
-fn describe<'a>(links: &'a [Link], addresses: &'a [Address]) -> impl Iterator<Item = GuestNetworkInterface> + 'a {
+fn describe(links: &[Link], addresses: &[Address], mut tell: impl FnMut(&GuestNetworkInterface)) {
     let mut rest = addresses.iter().peekable();
-    links.iter().map(move |link| {
+    // The texts of an interface take the place of those of the one before: hosts of containers have thousands.
+    let (mut name, mut hardware) = (String::new(), String::new());
+    for link in links {
         // An address may be of an interface that came after the list of them was made.
         while rest.next_if(|address| address.link < link.index).is_some() {}
         let own = std::iter::from_fn(|| rest.next_if(|address| address.link == link.index));
         let list: Vec<_> = own.map(ip_address).collect();
-        GuestNetworkInterface {
-            name: String::from_utf8_lossy(&link.name).into_owned(),
+        name.clear();
+        name.push_str(&String::from_utf8_lossy(&link.name));
+        hardware.clear();
+        push_hardware_address(&mut hardware, link);
+        let mut interface = GuestNetworkInterface {
+            name,
             ip_addresses: (!list.is_empty()).then_some(list),
             statistics: link.counters.as_ref().map(statistics),
-            hardware_address: Some(hardware_address(link)),
-        }
-    })
+            hardware_address: Some(hardware),
+        };
+        tell(&interface);
+        hardware = interface.hardware_address.take().unwrap_or_default();
+        name = interface.name;
+    }
 }
 
 fn ip_address(address: &Address) -> GuestIpAddress {
@@ -65,7 +76,7 @@ fn ip_address(address: &Address) -> GuestIpAddress {
         },
         ip_address: match address.ip {
             IpAddr::V4(ip) => {
-                let mut text = String::new();
+                let mut text = String::with_capacity("255.255.255.255".len());
                 push_ipv4(&mut text, ip);
                 text
             }
@@ -91,20 +102,18 @@ fn statistics(counters: &Counters) -> GuestNetworkInterfaceStat {
 /// Lower-case hexadecimal with colons. An interface without a hardware address (loopback, tun, tunnels, whose
 /// "address" is an IP address) has zeros, as hosts know it from the C agent and leave such interfaces out; one with
 /// a longer address than Ethernet's (InfiniBand) has all of it.
-fn hardware_address(link: &Link) -> String {
+fn push_hardware_address(text: &mut String, link: &Link) {
     const NONE: &[u8] = &[0; 6];
     let known = link.address.len() >= NONE.len() && !is_tunnel(link.kind);
     let bytes = if known { &*link.address } else { NONE };
-    let mut text = String::with_capacity(bytes.len() * 3);
-    for byte in bytes {
-        if !text.is_empty() {
+    for (at, byte) in bytes.iter().enumerate() {
+        if at > 0 {
             text.push(':');
         }
         for digit in [byte >> 4, byte & 0xf] {
             text.extend(char::from_digit(digit.into(), 16));
         }
     }
-    text
 }
 
 /// Whether the interface carries packets inside others and is addressed by IP (the `ARPHRD_` numbers of ipip,
@@ -127,7 +136,9 @@ mod tests {
     }
 
     fn described(links: &[Link], addresses: &[Address]) -> Vec<GuestNetworkInterface> {
-        describe(links, &netlink::in_order(addresses.to_vec())).collect()
+        let mut interfaces = Vec::new();
+        describe(links, &netlink::in_order(addresses.to_vec()), |interface| interfaces.push(interface.clone()));
+        interfaces
     }
 
     #[test]
@@ -144,6 +155,12 @@ mod tests {
             let ips: Vec<_> = list.iter().map(|address| address.ip_address.as_str()).collect();
             assert_eq!(ips, [ip(n), format!("fe80::{n:x}")]);
         }
+    }
+
+    fn hardware_address(link: &Link) -> String {
+        let mut text = String::new();
+        push_hardware_address(&mut text, link);
+        text
     }
 
     fn texts(interface: &GuestNetworkInterface) -> Vec<String> {

@@ -9,7 +9,8 @@ use crate::commands::{Context, Handler};
 use crate::platform::linux::route;
 
 impl Handler for GuestNetworkGetRoute {
-    const NEEDS: &'static str = "/proc/net/route, /proc/net/ipv6_route; where one is missing there are no such routes";
+    const NEEDS: &'static str =
+        "rtnetlink or /proc/net/route, /proc/net/ipv6_route; where one is missing there are no such routes";
 
     fn run(cx: Context<'_>, _: Empty) -> Result<Vec<GuestNetworkRoute>> {
         let mut routes = Vec::new();

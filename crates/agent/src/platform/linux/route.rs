@@ -24,17 +24,15 @@ pub fn each(root: &Root, mut tell: impl FnMut(&GuestNetworkRoute)) -> Result<()>
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         read => read.context(|| format!("open(\"{path}\")")),
     };
-    let v4 = match over_netlink(root) {
-        Some(routes) => Ok(routes),
-        None => Err(read("/proc/net/route")?),
-    };
-    let v6 = read("/proc/net/ipv6_route")?;
-    match v4 {
-        Ok((routes, names)) => told(&routes, &names, &mut tell),
-        // The first line is a heading.
-        Err(text) => lines(&text).skip(1).filter_map(ipv4).for_each(|route| tell(&route)),
+    let v4 = over_netlink(root);
+    let v4_file = if v4.is_none() { read("/proc/net/route")? } else { Vec::new() };
+    let v6_file = read("/proc/net/ipv6_route")?;
+    if let Some((routes, names)) = &v4 {
+        told(routes, names, &mut tell);
     }
-    lines(&v6).filter_map(ipv6).for_each(|route| tell(&route));
+    // The first line is a heading.
+    lines(&v4_file).skip(1).filter_map(ipv4).for_each(|route| tell(&route));
+    lines(&v6_file).filter_map(ipv6).for_each(|route| tell(&route));
     Ok(())
 }
 
@@ -58,8 +56,8 @@ fn over_netlink(root: &Root) -> Option<(Vec<netlink::route::Route>, HashMap<u32,
     Some((routes, names))
 }
 
-/// Tells what came over netlink. The texts of a route take the place of those of the one before: to make new ones was a
-/// third of our part of the time.
+/// Tells what came over netlink. The texts of a route take the place of those of the one before: otherwise there would be
+/// four new ones for each.
 fn told(routes: &[netlink::route::Route], names: &HashMap<u32, String>, tell: &mut impl FnMut(&GuestNetworkRoute)) {
     // The kernel has not counted references and uses of IPv4's for long.
     let mut told = GuestNetworkRoute { version: 4, refcnt: Some(0), usage: Some(0), ..GuestNetworkRoute::default() };

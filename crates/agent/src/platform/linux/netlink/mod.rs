@@ -134,7 +134,7 @@ pub struct Statistics {
 /// What the socket calls or the kernel's answer say; `InvalidData` for an answer that is none.
 pub fn interfaces() -> io::Result<(Vec<Link>, Vec<Address>)> {
     let mut kernel = Netlink::open()?;
-    let links = match kernel.known_to_ipv6()? {
+    let links = match kernel.known_to_ipv6() {
         Some(links) => links,
         None => by_number(kernel.dump::<Link>(Question::LINKS)?),
     };
@@ -149,7 +149,7 @@ pub(crate) fn in_order(mut addresses: Vec<Address>) -> Vec<Address> {
     addresses
 }
 
-/// The routes of IPv4's main table, in the order and as `/proc/net/route` has them, at a quarter of what it costs the
+/// The routes of IPv4's main table, in the order and as `/proc/net/route` has them, at a third of what it costs the
 /// kernel to print that. Nothing where netlink does not tell all that the file does.
 ///
 /// # Errors
@@ -208,12 +208,12 @@ impl Netlink {
     ///
     /// What the kernel has to say of an interface by itself is 1,500 bytes and takes it four times as long as what it
     /// tells of it as one of IPv6's and the counters take together.
-    fn known_to_ipv6(&mut self) -> io::Result<Option<Vec<Link>>> {
-        // Kernels before 4.7 do not know the question.
-        let Ok(mut statistics) = self.dump::<Statistics>(Question::STATISTICS) else { return Ok(None) };
+    fn known_to_ipv6(&mut self) -> Option<Vec<Link>> {
+        // Kernels before 4.7 do not know the first question.
+        let mut statistics = self.dump::<Statistics>(Question::STATISTICS).ok()?;
         statistics.sort_by_key(|statistics| statistics.link);
-        let links = by_number(self.dump(Question::LINKS_OF_IPV6)?);
-        Ok(with_counters(links, &statistics))
+        let links = by_number(self.dump(Question::LINKS_OF_IPV6).ok()?);
+        with_counters(links, &statistics)
     }
 
     /// Asks for everything of one kind.

@@ -154,3 +154,123 @@ fn number(value: &[u8]) -> io::Result<u32> {
 fn ipv4(value: &[u8]) -> io::Result<Ipv4Addr> {
     value.first_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes)).ok_or_else(malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// A route of the main table to a destination of this length, of a kind.
+    fn message(prefix: u8, kind: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = vec![AF_INET, prefix, 0, 0, MAIN_TABLE, 4, 0, kind, 0, 0, 0, 0];
+        body.extend(attributes.concat());
+        body
+    }
+
+    fn read(body: &[u8]) -> Route {
+        Route::read(body).unwrap().unwrap()
+    }
+
+    /// By a gateway, with everything that can be said of it.
+    fn full() -> Vec<u8> {
+        let metrics = [(2, 1400_u32), (RTAX_WINDOW, 5000), (RTAX_RTT, 800), (RTAX_ADVMSS, 1000)];
+        let metrics = metrics.map(|(kind, value)| attribute(kind, &value.to_ne_bytes()));
+        message(
+            25,
+            1,
+            &[
+                attribute(15, &254_u32.to_ne_bytes()),
+                attribute(RTA_DST, &[198, 51, 100, 128]),
+                attribute(RTA_PRIORITY, &u32::MAX.to_ne_bytes()),
+                attribute(RTA_METRICS, &metrics.concat()),
+                attribute(RTA_GATEWAY, &[192, 0, 2, 1]),
+                attribute(RTA_OIF, &9_u32.to_ne_bytes()),
+            ],
+        )
+    }
+
+    #[test]
+    fn a_route_has_what_the_file_has() {
+        let expected = Route {
+            is_told: true,
+            link: 9,
+            destination: Ipv4Addr::new(198, 51, 100, 128),
+            prefix: 25,
+            gateway: Ipv4Addr::new(192, 0, 2, 1),
+            flags: 3,
+            metric: u32::MAX,
+            mtu: 1040,
+            window: 5000,
+            irtt: 100,
+        };
+        assert_eq!(read(&full()), expected);
+    }
+
+    #[test]
+    fn flags_tell_of_hosts_refusals_and_gateways() {
+        let via = |address: &[u8]| attribute(RTA_VIA, &[&10_u16.to_ne_bytes(), address].concat());
+        assert_eq!(read(&message(32, 1, &[])).flags, 5);
+        assert_eq!((read(&message(16, 7, &[])).flags, read(&message(16, 8, &[])).flags), (0x201, 0x201));
+        let route = read(&message(16, 1, &[via(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])]));
+        assert_eq!((route.flags, route.gateway), (3, Ipv4Addr::UNSPECIFIED));
+        assert_eq!(read(&message(0, 1, &[attribute(RTA_GATEWAY, &[0; 4])])).flags, 1);
+    }
+
+    #[test]
+    fn of_several_ways_the_first_is_told() {
+        let hop = |link: u32, gateway: &[u8]| {
+            let attributes = attribute(RTA_GATEWAY, gateway);
+            let mut bytes = ((8 + attributes.len()) as u16).to_ne_bytes().to_vec();
+            bytes.extend([0, 0]);
+            bytes.extend(link.to_ne_bytes());
+            bytes.extend(attributes);
+            bytes
+        };
+        let hops = [hop(3, &[192, 0, 2, 4]), hop(4, &[192, 0, 2, 5])].concat();
+        let route = read(&message(24, 1, &[attribute(RTA_MULTIPATH, &hops)]));
+        assert_eq!((route.link, route.gateway, route.flags), (3, Ipv4Addr::new(192, 0, 2, 4), 3));
+    }
+
+    #[test]
+    fn what_the_file_does_not_list_is_left_out() {
+        let mut other = message(24, 1, &[]);
+        for (at, value) in [(0, 10), (4, 255), (7, RTN_BROADCAST), (7, RTN_MULTICAST)] {
+            let before = std::mem::replace(&mut other[at], value);
+            assert_eq!(Route::read(&other).unwrap(), None, "{value} at {at}");
+            other[at] = before;
+        }
+        other[8..12].copy_from_slice(&CLONED.to_ne_bytes());
+        assert_eq!(Route::read(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn a_next_hop_that_is_an_object_is_not_told_whole() {
+        assert!(!read(&message(24, 1, &[attribute(RTA_NH_ID, &[7, 0, 0, 0])])).is_told);
+    }
+
+    #[test]
+    fn any_damaged_byte_and_any_cut_is_survived() {
+        let hop = [12_u16.to_ne_bytes(), [0; 2], [1, 0], [0; 2], 4_u16.to_ne_bytes(), [0; 2]].concat();
+        for whole in [full(), message(24, 1, &[attribute(RTA_MULTIPATH, &hop)])] {
+            for value in [0x00, 0x01, 0x7f, 0xff] {
+                let mut damaged = whole.clone();
+                for at in 0..damaged.len() {
+                    let before = std::mem::replace(&mut damaged[at], value);
+                    let _ = Route::read(&damaged);
+                    damaged[at] = before;
+                }
+            }
+            for end in 0..whole.len() {
+                let _ = Route::read(&whole[..end]);
+            }
+            assert!(Route::read(&whole[..8]).is_err());
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! `guest-network-get-interfaces` in a network namespace of its own.
+//! `guest-network-get-interfaces` and `guest-network-get-route` in a network namespace of their own.
 
 use qga_testkit::skip;
 use serde_json::{Value, json};
@@ -154,4 +154,87 @@ fn members_come_in_the_order_of_the_c_agent() {
     let order =
         ["tx-errs", "rx-bytes", "rx-dropped", "rx-packets", "rx-errs", "tx-bytes", "tx-dropped", "hardware-address"];
     assert_eq!(keys, order);
+}
+
+/// Routes of all kinds. What a kernel or an `ip` does not know is left out.
+const ROUTES: &str = "
+ip link add veth0 type veth peer name veth1
+ip addr add 192.0.2.2/24 dev veth0
+ip link set lo up
+ip link set veth1 up
+ip link set veth0 up
+ip route add default via 192.0.2.1 dev veth0 metric 100
+ip route add default via 192.0.2.3 dev veth0 metric 50
+ip route add 198.51.100.128/25 dev veth1 mtu 1400 advmss 1000 window 5000 rtt 100ms
+ip route add 198.51.100.7 via 192.0.2.9 advmss 1
+ip route add 203.0.113.0/31 nexthop via 192.0.2.4 dev veth0 nexthop dev veth1
+ip route add unreachable 10.1.0.0/16
+ip route add prohibit 10.2.0.0/16 metric 7
+ip route add blackhole 10.3.0.1
+ip route add throw 10.4.0.0/16
+ip route add local 10.5.0.0/16 dev lo table main
+ip route add broadcast 10.6.0.255 dev veth0 table main
+ip route add 10.7.0.0/16 dev veth1 table 100
+ip route add 10.8.0.0/16 via inet6 fe80::1 dev veth0
+ip route add 10.9.0.0/16 tos 0x10 dev veth0
+ip route add 10.9.0.0/16 dev veth1
+";
+
+/// What `/proc/net/route` of that process says, as the protocol has it.
+fn file_of(pid: u32) -> Vec<Value> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/net/route")).unwrap();
+    let address = |word: &str| {
+        let number = u32::from_str_radix(word, 16).unwrap();
+        std::net::Ipv4Addr::from(number.to_ne_bytes()).to_string()
+    };
+    let number = |word: &str| word.parse::<i64>().unwrap();
+    let route = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let flags = i64::from_str_radix(words[3], 16).unwrap();
+        json!({ "iface": words[0], "destination": address(words[1]), "gateway": address(words[2]), "flags": flags,
+            "refcnt": number(words[4]), "use": number(words[5]), "metric": number(words[6]), "mask": address(words[7]),
+            "mtu": number(words[8]), "window": number(words[9]), "irtt": number(words[10]), "version": 4 })
+    };
+    text.lines().skip(1).map(route).collect()
+}
+
+#[test]
+fn routes_of_ipv4_are_as_the_kernels_file_has_them() {
+    let test = "routes as in the file";
+    if !skip::is_root(test) || !skip::has(test, "ip") || !skip::has(test, "unshare") {
+        return;
+    }
+    // Of a next hop that is an object, netlink does not say all that the file says.
+    let object = "ip nexthop add id 7 blackhole; ip route add 10.10.0.0/16 nhid 7";
+    for (more, least) in [("ip link set lo up", 0), (ROUTES, 8), (&format!("{ROUTES}{object}"), 8)] {
+        let script = format!("{more}\nexec \"$@\"");
+        let agent = setup().inside(["unshare", "-n", "sh", "-c", &script, "sh"]).start();
+        let Ok(all) = agent.host().call("guest-network-get-route", json!({})) else {
+            return skip::skipped(test, "the agent under test is too old");
+        };
+        let told: Vec<_> = all.as_array().unwrap().iter().filter(|route| route["version"] == 4).cloned().collect();
+        assert_eq!(told, file_of(agent.pid()), "{more}");
+        assert!(told.len() >= least, "{told:?}");
+    }
+}
+
+/// Interfaces whose packets are too short for IPv6 are known to the kernel's other parts only.
+#[test]
+fn an_interface_that_ipv6_does_not_know_is_listed_with_all_the_others() {
+    let script = "
+set -e
+ip link add veth0 address 52:54:00:12:34:56 type veth peer name veth1 mtu 900
+ip addr add 192.0.2.2/24 dev veth0
+ip link set veth0 mtu 1000
+exec \"$@\"
+";
+    let Some(list) = in_namespace("short packets", script) else { return };
+    let names: Vec<&str> = list.iter().map(|interface| interface["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["lo", "veth1", "veth0"]);
+    let veth0 = &list[2];
+    assert_eq!(
+        (addresses(veth0), &veth0["hardware-address"]),
+        (vec!["192.0.2.2/24".into()], &json!("52:54:00:12:34:56"))
+    );
+    assert!(veth0["statistics"].is_object() && list[0]["statistics"].is_object());
 }

@@ -4,10 +4,12 @@
 //! character may be sent as the bytes C0 80, noncharacters are refused, and no key may occur twice in an object.
 //! What is written is plain ASCII and understood by every JSON parser.
 
+mod list;
 mod node;
 mod read;
 mod write;
 
+pub use list::ListWriter;
 pub use node::Node;
 pub use read::{read, read_document};
 pub use write::{write, write_node};

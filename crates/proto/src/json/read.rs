@@ -3,9 +3,11 @@
 //! The framer has found the message well-formed already; what is left to complain about are escapes, UTF-8 and
 //! duplicate keys. All the same nothing is taken for granted here: any bytes may be given to [`read`].
 
-use std::borrow::Cow;
-use std::collections::HashSet;
+mod keys;
 
+use std::borrow::Cow;
+
+use self::keys::Keys;
 use super::{MAX_DEPTH, Node};
 use crate::error::{Error, Result};
 use crate::frame::Document;
@@ -95,7 +97,7 @@ fn read_from(mut reader: Reader<'_>) -> Result<Node<'_>> {
 /// An array or object that is not complete.
 enum Open<'a> {
     List(Vec<Node<'a>>),
-    Dict { members: Vec<(Cow<'a, str>, Node<'a>)>, key: Cow<'a, str>, seen: Option<HashSet<Cow<'a, str>>> },
+    Dict { members: Vec<(Cow<'a, str>, Node<'a>)>, key: Cow<'a, str>, seen: Option<Keys> },
 }
 
 impl<'a> Open<'a> {
@@ -105,7 +107,7 @@ impl<'a> Open<'a> {
             Open::Dict { members, key, seen } => {
                 let key = std::mem::take(key);
                 let duplicate = match seen {
-                    Some(seen) => !seen.insert(key.clone()),
+                    Some(seen) => !seen.insert(&key, members),
                     None => members.iter().any(|(other, _)| *other == key),
                 };
                 if duplicate {
@@ -113,7 +115,7 @@ impl<'a> Open<'a> {
                 }
                 members.push((key, value));
                 if seen.is_none() && members.len() >= MANY_MEMBERS {
-                    *seen = Some(members.iter().map(|(key, _)| key.clone()).collect());
+                    *seen = Some(Keys::new(members));
                 }
             }
         }

@@ -1,53 +1,71 @@
 //! `guest-network-get-interfaces`.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use qga_proto::command::Empty;
 use qga_proto::error::Result;
+use qga_proto::json::ListWriter;
 use qga_proto::types::network::{
     GuestIpAddress, GuestIpAddressType, GuestNetworkGetInterfaces, GuestNetworkInterface, GuestNetworkInterfaceStat,
 };
 
 use crate::commands::{Context, Handler};
 use crate::platform::linux::errno::Context as _;
+use crate::platform::linux::ip::push_ipv4;
 use crate::platform::linux::netlink::{self, Address, Counters, Link};
 
 impl Handler for GuestNetworkGetInterfaces {
     const NEEDS: &'static str = "rtnetlink";
 
     fn run(_: Context<'_>, _: Empty) -> Result<Vec<GuestNetworkInterface>> {
-        // The text is the C agent's; scripts know it.
-        let (links, addresses) = netlink::interfaces().context(|| "getifaddrs failed".into())?;
-        Ok(describe(&links, &addresses))
+        let (links, addresses) = ask()?;
+        let mut interfaces = Vec::new();
+        describe(&links, &addresses, |interface| interfaces.push(interface.clone()));
+        Ok(interfaces)
+    }
+
+    fn answer(_: Context<'_>, _: Empty, out: &mut Vec<u8>) -> Result<()> {
+        let (links, addresses) = ask()?;
+        let mut list = ListWriter::new(out);
+        describe(&links, &addresses, |interface| list.item(interface));
+        list.finish();
+        Ok(())
     }
 }
 
-/// The interfaces in the order of `links`, each with its IPv4 addresses first.
+fn ask() -> Result<(Vec<Link>, Vec<Address>)> {
+    // The text is the C agent's; scripts know it.
+    netlink::interfaces().context(|| "getifaddrs failed".into())
+}
+
+/// Tells the interfaces, each with its addresses, one by one; both lists are by the number of the interface.
 ///
 /// An address with a label (`eth0:1`) stands with the interface it belongs to, not as an interface of its own:
 /// hosts that know of labels merge the two again, and to those that do not, a second interface with the MAC
 /// address of the first is a puzzle.
-fn describe(links: &[Link], addresses: &[Address]) -> Vec<GuestNetworkInterface> {
-    // Hosts of containers have thousands of both.
-    let mut by_link: HashMap<u32, Vec<&Address>> = HashMap::new();
-    for address in addresses {
-        by_link.entry(address.link).or_default().push(address);
+fn describe(links: &[Link], addresses: &[Address], mut tell: impl FnMut(&GuestNetworkInterface)) {
+    let mut rest = addresses.iter().peekable();
+    // The texts of an interface take the place of those of the one before: hosts of containers have thousands.
+    let (mut name, mut hardware) = (String::new(), String::new());
+    for link in links {
+        // An address may be of an interface that came after the list of them was made.
+        while rest.next_if(|address| address.link < link.index).is_some() {}
+        let own = std::iter::from_fn(|| rest.next_if(|address| address.link == link.index));
+        let list: Vec<_> = own.map(ip_address).collect();
+        name.clear();
+        name.push_str(&String::from_utf8_lossy(&link.name));
+        hardware.clear();
+        push_hardware_address(&mut hardware, link);
+        let mut interface = GuestNetworkInterface {
+            name,
+            ip_addresses: (!list.is_empty()).then_some(list),
+            statistics: link.counters.as_ref().map(statistics),
+            hardware_address: Some(hardware),
+        };
+        tell(&interface);
+        hardware = interface.hardware_address.take().unwrap_or_default();
+        name = interface.name;
     }
-    links
-        .iter()
-        .map(|link| {
-            let mut own = by_link.remove(&link.index).unwrap_or_default();
-            own.sort_by_key(|address| address.ip.is_ipv6());
-            let list: Vec<_> = own.into_iter().map(ip_address).collect();
-            GuestNetworkInterface {
-                name: String::from_utf8_lossy(&link.name).into_owned(),
-                ip_addresses: (!list.is_empty()).then_some(list),
-                statistics: link.counters.as_ref().map(statistics),
-                hardware_address: Some(hardware_address(link)),
-            }
-        })
-        .collect()
 }
 
 fn ip_address(address: &Address) -> GuestIpAddress {
@@ -56,7 +74,14 @@ fn ip_address(address: &Address) -> GuestIpAddress {
             IpAddr::V4(_) => GuestIpAddressType::Ipv4,
             IpAddr::V6(_) => GuestIpAddressType::Ipv6,
         },
-        ip_address: address.ip.to_string(),
+        ip_address: match address.ip {
+            IpAddr::V4(ip) => {
+                let mut text = String::with_capacity("255.255.255.255".len());
+                push_ipv4(&mut text, ip);
+                text
+            }
+            IpAddr::V6(ip) => ip.to_string(),
+        },
         prefix: address.prefix.into(),
     }
 }
@@ -77,20 +102,18 @@ fn statistics(counters: &Counters) -> GuestNetworkInterfaceStat {
 /// Lower-case hexadecimal with colons. An interface without a hardware address (loopback, tun, tunnels, whose
 /// "address" is an IP address) has zeros, as hosts know it from the C agent and leave such interfaces out; one with
 /// a longer address than Ethernet's (InfiniBand) has all of it.
-fn hardware_address(link: &Link) -> String {
+fn push_hardware_address(text: &mut String, link: &Link) {
     const NONE: &[u8] = &[0; 6];
     let known = link.address.len() >= NONE.len() && !is_tunnel(link.kind);
-    let bytes = if known { &link.address } else { NONE };
-    let mut text = String::with_capacity(bytes.len() * 3);
-    for byte in bytes {
-        if !text.is_empty() {
+    let bytes = if known { &*link.address } else { NONE };
+    for (at, byte) in bytes.iter().enumerate() {
+        if at > 0 {
             text.push(':');
         }
         for digit in [byte >> 4, byte & 0xf] {
             text.extend(char::from_digit(digit.into(), 16));
         }
     }
-    text
 }
 
 /// Whether the interface carries packets inside others and is addressed by IP (the `ARPHRD_` numbers of ipip,
@@ -104,11 +127,18 @@ mod tests {
     use super::*;
 
     fn link(index: u32, name: &str) -> Link {
-        Link { index, name: name.into(), kind: 1, address: vec![0x52, 0x54, 0, 0x12, 0xab, 0xcd], counters: None }
+        let address = [0x52, 0x54, 0, 0x12, 0xab, 0xcd];
+        Link { index, name: name.as_bytes().into(), kind: 1, address: address[..].into(), counters: None }
     }
 
     fn address(link: u32, ip: &str, prefix: u8) -> Address {
         Address { link, ip: ip.parse().unwrap(), prefix }
+    }
+
+    fn described(links: &[Link], addresses: &[Address]) -> Vec<GuestNetworkInterface> {
+        let mut interfaces = Vec::new();
+        describe(links, &netlink::in_order(addresses.to_vec()), |interface| interfaces.push(interface.clone()));
+        interfaces
     }
 
     #[test]
@@ -117,7 +147,7 @@ mod tests {
         let ip = |n: u32| format!("10.{}.{}.1", n >> 8, n & 0xff);
         let mut addresses: Vec<_> = (1..=4000).rev().map(|n| address(n, &format!("fe80::{n:x}"), 64)).collect();
         addresses.extend((1..=4000).map(|n| address(n, &ip(n), 24)));
-        let told = describe(&links, &addresses);
+        let told = described(&links, &addresses);
         assert_eq!(told.len(), 4000);
         for (n, interface) in (1..).zip(&told) {
             assert_eq!(interface.name, format!("veth{n}"));
@@ -127,6 +157,12 @@ mod tests {
         }
     }
 
+    fn hardware_address(link: &Link) -> String {
+        let mut text = String::new();
+        push_hardware_address(&mut text, link);
+        text
+    }
+
     fn texts(interface: &GuestNetworkInterface) -> Vec<String> {
         let list = interface.ip_addresses.as_deref().unwrap_or_default();
         list.iter().map(|address| format!("{}/{}", address.ip_address, address.prefix)).collect()
@@ -134,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_interface_without_an_address_has_no_list_of_them() {
-        let interfaces = describe(&[link(3, "eth0")], &[address(4, "10.0.0.1", 8)]);
+        let interfaces = described(&[link(3, "eth0")], &[address(4, "10.0.0.1", 8)]);
         assert_eq!(interfaces.len(), 1);
         assert_eq!(interfaces[0].ip_addresses, None);
         assert_eq!(interfaces[0].hardware_address.as_deref(), Some("52:54:00:12:ab:cd"));
@@ -149,34 +185,42 @@ mod tests {
             address(2, "2001:db8::1", 128),
             address(2, "10.0.0.1", 32),
         ];
-        let interfaces = describe(&[link(1, "lo"), link(2, "eth0")], &addresses);
+        let interfaces = described(&[link(1, "lo"), link(2, "eth0")], &addresses);
         assert_eq!(texts(&interfaces[0]), ["127.0.0.1/8"]);
         assert_eq!(texts(&interfaces[1]), ["10.0.0.9/24", "10.0.0.1/32", "fe80::1/64", "2001:db8::1/128"]);
     }
 
     #[test]
+    fn an_address_whose_interface_is_not_listed_is_left_out() {
+        let addresses = [address(1, "10.0.0.1", 8), address(2, "10.0.0.2", 8), address(4, "10.0.0.4", 8)];
+        let interfaces = described(&[link(2, "eth0"), link(3, "eth1")], &addresses);
+        assert_eq!((texts(&interfaces[0]), texts(&interfaces[1])), (vec!["10.0.0.2/8".into()], Vec::new()));
+    }
+
+    #[test]
     fn a_name_that_is_no_utf8_is_made_readable() {
         let mut odd = link(1, "");
-        odd.name = b"a\xffb".to_vec();
-        assert_eq!(describe(&[odd], &[])[0].name, "a\u{fffd}b");
+        odd.name = b"a\xffb"[..].into();
+        assert_eq!(described(&[odd], &[])[0].name, "a\u{fffd}b");
     }
 
     #[test]
     fn an_interface_without_a_hardware_address_has_zeros() {
         let mut tun = link(1, "tun0");
-        (tun.kind, tun.address) = (0xfffe, Vec::new());
+        (tun.kind, tun.address) = (0xfffe, [][..].into());
         assert_eq!(hardware_address(&tun), "00:00:00:00:00:00");
         // The address of an IPv4 tunnel is four bytes, that of an IPv6 tunnel sixteen.
-        (tun.kind, tun.address) = (768, vec![10, 0, 0, 1]);
+        (tun.kind, tun.address) = (768, [10, 0, 0, 1][..].into());
         assert_eq!(hardware_address(&tun), "00:00:00:00:00:00");
-        (tun.kind, tun.address) = (769, vec![0xfe; 16]);
+        (tun.kind, tun.address) = (769, [0xfe; 16][..].into());
         assert_eq!(hardware_address(&tun), "00:00:00:00:00:00");
     }
 
     #[test]
     fn a_long_hardware_address_is_whole() {
         let mut infiniband = link(1, "ib0");
-        (infiniband.kind, infiniband.address) = (32, (0..20).collect());
+        let address: [u8; 20] = std::array::from_fn(|at| at as u8);
+        (infiniband.kind, infiniband.address) = (32, address[..].into());
         assert_eq!(hardware_address(&infiniband), "00:01:02:03:04:05:06:07:08:09:0a:0b:0c:0d:0e:0f:10:11:12:13");
     }
 
@@ -203,6 +247,6 @@ mod tests {
             tx_bytes: 4,
             tx_dropped: 8,
         };
-        assert_eq!(describe(&[counted], &[])[0].statistics, Some(expected));
+        assert_eq!(described(&[counted], &[])[0].statistics, Some(expected));
     }
 }

@@ -108,6 +108,25 @@ pub fn remove_env(name: &str) {
     unsafe { std::env::remove_var(name) }
 }
 
+/// `NETLINK_GET_STRICT_CHK`: dumps are of what the request names, and not of everything.
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 4.20.
+pub(super) fn set_strict_dumps(socket: &OwnedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open, and the kernel reads one int.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_GET_STRICT_CHK,
+            ptr::from_ref(&on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if failed != 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// `struct rtc_time` of the kernel's. Unused members are zero.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

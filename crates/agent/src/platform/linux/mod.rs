@@ -15,6 +15,7 @@ pub mod fsfreeze;
 pub mod fsorder;
 pub mod fstrim;
 pub mod init;
+pub mod ip;
 pub mod logind;
 pub mod memory;
 pub mod mountinfo;

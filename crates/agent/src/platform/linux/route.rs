@@ -1,30 +1,87 @@
-//! The kernel's routes: `/proc/net/route` and `/proc/net/ipv6_route`.
+//! The kernel's routes: IPv4's over rtnetlink or from `/proc/net/route`, IPv6's from `/proc/net/ipv6_route`.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str;
 
 use qga_proto::error::Result;
 use qga_proto::types::network::GuestNetworkRoute;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use super::errno::Context;
+use super::ip::push_ipv4;
+use super::netlink;
 use super::root::Root;
 
-/// All routes of IPv4's main table and then all of IPv6, in the kernel's order. A kernel without one of the two has no
-/// routes of it.
+/// Tells all routes of IPv4's main table and then all of IPv6, in the kernel's order, one by one: there may be hundreds of
+/// thousands. A kernel without one of the two has no routes of it.
 ///
 /// # Errors
 /// `open("/proc/net/route"): <errno>`, likewise for the other: it is there and cannot be read.
-pub fn all(root: &Root) -> Result<Vec<GuestNetworkRoute>> {
+pub fn each(root: &Root, mut tell: impl FnMut(&GuestNetworkRoute)) -> Result<()> {
     let read = |path: &str| match root.read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         read => read.context(|| format!("open(\"{path}\")")),
     };
-    let v4 = read("/proc/net/route")?;
-    let v6 = read("/proc/net/ipv6_route")?;
-    // The first line of the first is a heading.
-    let routes = lines(&v4).skip(1).filter_map(ipv4);
-    Ok(routes.chain(lines(&v6).filter_map(ipv6)).collect())
+    let v4 = over_netlink(root);
+    let v4_file = if v4.is_none() { read("/proc/net/route")? } else { Vec::new() };
+    let v6_file = read("/proc/net/ipv6_route")?;
+    if let Some((routes, names)) = &v4 {
+        told(routes, names, &mut tell);
+    }
+    // The first line is a heading.
+    lines(&v4_file).skip(1).filter_map(ipv4).for_each(|route| tell(&route));
+    lines(&v6_file).filter_map(ipv6).for_each(|route| tell(&route));
+    Ok(())
+}
+
+/// IPv4's routes and the names of their interfaces; nothing where the file has to be asked.
+fn over_netlink(root: &Root) -> Option<(Vec<netlink::route::Route>, HashMap<u32, String>)> {
+    if *root != Root::default() {
+        return None;
+    }
+    let routes = netlink::routes().ok()??;
+    // Any socket will do.
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+    let mut names = HashMap::from([(0, "*".to_owned())]);
+    let mut last = 0;
+    for route in &routes {
+        // Those of one interface stand together more often than not.
+        if route.link != last && !names.contains_key(&route.link) {
+            names.insert(route.link, netdevice::index_to_name(&socket, route.link).ok()?);
+        }
+        last = route.link;
+    }
+    Some((routes, names))
+}
+
+/// Tells what came over netlink. The texts of a route take the place of those of the one before: otherwise there would be
+/// four new ones for each.
+fn told(routes: &[netlink::route::Route], names: &HashMap<u32, String>, tell: &mut impl FnMut(&GuestNetworkRoute)) {
+    // The kernel has not counted references and uses of IPv4's for long.
+    let mut told = GuestNetworkRoute { version: 4, refcnt: Some(0), usage: Some(0), ..GuestNetworkRoute::default() };
+    let mut last = None;
+    for route in routes {
+        if last.replace(route.link) != Some(route.link) {
+            told.iface = names.get(&route.link).cloned().unwrap_or_default();
+        }
+        let mask = u32::MAX.checked_shl(32 - u32::from(route.prefix)).unwrap_or_default();
+        rewrite(&mut told.destination, route.destination);
+        rewrite(told.gateway.get_or_insert_default(), route.gateway);
+        rewrite(told.mask.get_or_insert_default(), Ipv4Addr::from_bits(mask));
+        told.metric = route.metric.into();
+        told.irtt = Some(route.irtt.into());
+        told.flags = Some(route.flags.into());
+        told.window = Some(route.window.into());
+        told.mtu = Some(route.mtu.into());
+        tell(&told);
+    }
+}
+
+fn rewrite(text: &mut String, address: Ipv4Addr) {
+    text.clear();
+    push_ipv4(text, address);
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -80,23 +137,10 @@ fn ipv6(line: &[u8]) -> Option<GuestNetworkRoute> {
     })
 }
 
-/// The kernel prints the four bytes as one number of this machine. (The library's way to write an address takes three
-/// times as long, and there are three of them in each of perhaps 100,000 routes.)
+/// The kernel prints the four bytes as one number of this machine.
 fn ipv4_address(word: &[u8]) -> Option<String> {
     let mut text = String::with_capacity("255.255.255.255".len());
-    for (at, byte) in hexadecimal(word)?.to_ne_bytes().into_iter().enumerate() {
-        if at > 0 {
-            text.push('.');
-        }
-        let mut digit = |value: u8| text.push(char::from(b'0' + value % 10));
-        if byte >= 100 {
-            digit(byte / 100);
-        }
-        if byte >= 10 {
-            digit(byte / 10);
-        }
-        digit(byte);
-    }
+    push_ipv4(&mut text, Ipv4Addr::from(hexadecimal(word)?.to_ne_bytes()));
     Some(text)
 }
 

@@ -57,7 +57,9 @@ mod recorded {
         assert_eq!(collected, Collected::Whole);
         let seen: Vec<_> = links
             .iter()
-            .map(|link| (link.index, String::from_utf8_lossy(&link.name).into_owned(), link.kind, link.address.clone()))
+            .map(|link| {
+                (link.index, String::from_utf8_lossy(&link.name).into_owned(), link.kind, link.address.to_vec())
+            })
             .collect();
         let veth1 = vec![0x52, 0x54, 0, 0x12, 0x34, 0x57];
         let veth0 = vec![0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -143,7 +145,56 @@ fn a_list_that_changed_while_it_was_made_is_noticed() {
     bytes.extend(message(3, 2, LINKS_SEQUENCE, &[0; 4]));
     let (collected, links) = links(&bytes).unwrap();
     assert_eq!(collected, Collected::Interrupted);
-    assert_eq!(links[0].name, b"eth0");
+    assert_eq!(*links[0].name, *b"eth0");
+}
+
+fn link(index: u32) -> Link {
+    Link { index, name: b"eth"[..].into(), kind: 1, address: HardwareAddress::default(), counters: None }
+}
+
+#[test]
+fn counters_are_put_to_the_interfaces_they_are_of() {
+    let of = |link, rx_packets| Statistics { link, counters: Some(Counters { rx_packets, ..Counters::default() }) };
+    let links = with_counters(vec![link(1), link(4)], &[of(1, 10), of(4, 40)]).unwrap();
+    assert_eq!(links.iter().map(|link| link.counters.unwrap().rx_packets).collect::<Vec<_>>(), [10, 40]);
+    // One that IPv6 does not know, one that came between the two lists, one that went and one that came.
+    assert_eq!(with_counters(vec![link(1)], &[of(1, 1), of(4, 1)]), None);
+    assert_eq!(with_counters(vec![link(1), link(4)], &[of(1, 1)]), None);
+    assert_eq!(with_counters(vec![link(1), link(4)], &[of(1, 1), of(5, 1)]), None);
+}
+
+#[test]
+fn counters_that_come_alone_are_those_that_come_with_the_interface() {
+    let mut body = vec![0; 12];
+    body[4..8].copy_from_slice(&3u32.to_ne_bytes());
+    // Something else first, as an older or newer kernel may put it.
+    body.extend([5, 0, 9, 0, 1, 0, 0, 0]);
+    body.extend(((4 + 24 * 8) as u16).to_ne_bytes());
+    body.extend(1u16.to_ne_bytes());
+    (0..24u64).for_each(|number| body.extend((100 + number).to_ne_bytes()));
+    let mut collector = Collector::<Statistics>::new(9);
+    collector.datagram(&message(92, 2, 9, &body)).unwrap();
+    let statistics = collector.into_items();
+    let counters = statistics[0].counters.unwrap();
+    assert_eq!((statistics[0].link, counters.rx_packets, counters.rx_dropped), (3, 100, 106 + 115));
+}
+
+/// Both ways to the list of interfaces, on this machine, where they may come and go.
+#[test]
+fn what_ipv6_knows_of_the_interfaces_is_what_the_kernel_tells_of_them() {
+    let agree = || {
+        let mut kernel = Netlink::open().unwrap();
+        let Some(mut short) = kernel.known_to_ipv6() else { return false };
+        let mut long = by_number(kernel.dump::<Link>(Question::LINKS).unwrap());
+        assert!(long.iter().chain(&short).all(|link| link.counters.is_some()));
+        // They run on between the two.
+        long.iter_mut().chain(&mut short).for_each(|link| link.counters = None);
+        long == short
+    };
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        return;
+    }
+    assert!((0..10).any(|_| agree()));
 }
 
 #[test]

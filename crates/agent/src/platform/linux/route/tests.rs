@@ -19,8 +19,9 @@ fn routes(v4: Option<&str>, v6: Option<&str>) -> Vec<Value> {
             fs::write(dir.path().join("proc/net").join(name), text).unwrap();
         }
     }
-    let routes = all(&Root::new(dir.path())).unwrap();
-    routes.iter().map(|route| serde_json::to_value(route).unwrap()).collect()
+    let mut routes = Vec::new();
+    each(&Root::new(dir.path()), |route| routes.push(serde_json::to_value(route).unwrap())).unwrap();
+    routes
 }
 
 #[test]
@@ -84,6 +85,6 @@ fn lines_that_do_not_fit_are_left_out() {
 fn a_file_that_cannot_be_read_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("proc/net/ipv6_route")).unwrap();
-    let error = all(&Root::new(dir.path())).unwrap_err();
+    let error = each(&Root::new(dir.path()), |_| ()).unwrap_err();
     assert_eq!(error.desc, "open(\"/proc/net/ipv6_route\"): Is a directory");
 }

@@ -126,7 +126,7 @@ impl Exec {
             table.watch = Some(follower::start(&self.shared).map_err(cannot_follow)?);
         }
         table.reserve(descriptors, input);
-        Ok(Place { shared: &self.shared, descriptors, input, rings: true })
+        Ok(Place { shared: &self.shared, descriptors, input, is_taken: false })
     }
 }
 
@@ -142,25 +142,22 @@ struct Place<'a> {
     shared: &'a Shared,
     descriptors: usize,
     input: usize,
-    /// The follower is to look at the table anew.
-    rings: bool,
+    /// It is the program's now.
+    is_taken: bool,
 }
 
 impl Place<'_> {
     /// Hands a program over to the follower.
     fn take(mut self, started: Started, input: Vec<u8>) -> Result<i64> {
         let pid = i64::from(started.child.pid().as_raw_pid());
-        let is_announced = started.pidfd.is_some();
-        let inserted = self.shared.lock().insert(started, input, self.descriptors);
-        match inserted {
+        let mut table = self.shared.lock();
+        match table.insert(started, input, self.descriptors) {
             Ok(()) => {
-                // They belong to the program now.
-                (self.descriptors, self.input) = (0, 0);
-                // What it waits for has come to the follower's list, and it need not look at anything now.
-                self.rings = !is_announced;
+                self.is_taken = true;
                 Ok(pid)
             }
             Err((child, errno)) => {
+                drop(table);
                 child::kill_and_reap(child.pid());
                 Err(cannot_follow(errno))
             }
@@ -170,10 +167,13 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        if self.is_taken {
+            return;
+        }
         let mut table = self.shared.lock();
         table.release(self.descriptors, self.input);
-        // The follower may have waited for this program alone, or has to ask after it by the clock.
-        if let Some(watch) = table.watch.as_ref().filter(|_| self.rings) {
+        // The follower may have waited for this start alone.
+        if let Some(watch) = &table.watch {
             watch.ring();
         }
     }

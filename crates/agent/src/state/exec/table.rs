@@ -77,14 +77,15 @@ impl Table {
         self.input += input;
     }
 
-    /// A start is over; gives back what no program has taken over.
+    /// A start has come to nothing; gives back what was set aside for it.
     pub(super) fn release(&mut self, descriptors: usize, input: usize) {
         self.starting -= 1;
         self.descriptors -= descriptors;
         self.input -= input;
     }
 
-    /// Takes a program in, with the descriptors and the input that have been reserved.
+    /// Takes a program in, with the descriptors and the input that have been reserved. Its start is over by that: the
+    /// follower may see its end at once, and has to find that there is nothing left to follow.
     ///
     /// # Errors
     ///
@@ -114,7 +115,10 @@ impl Table {
         self.own_number(pid, serial);
         if pidfd.is_none() {
             self.unannounced.push(serial);
+            // What it does not hear of it has to ask after by the clock.
+            watch.ring();
         }
+        self.starting -= 1;
         self.pipes.extend(pipes);
         let life = Life::Running(child, pidfd);
         let process = Process { pid, life, descriptors, input, written: 0, out: kept_out, err: kept_err };

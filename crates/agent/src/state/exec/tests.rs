@@ -356,6 +356,20 @@ fn without_descriptors_for_processes_they_are_asked_after() {
 }
 
 #[test]
+fn a_program_that_ends_before_its_start_has_returned_leaves_no_follower() {
+    let exec = Exec::default();
+    let args = sh("exit 0");
+    let program = program(&args, CaptureOutput::None);
+    let mut place = exec.reserve(program.descriptors(), 0).unwrap();
+    let started = program.start().unwrap();
+    exec.shared.lock().insert(started, Vec::new(), place.descriptors).unwrap();
+    place.is_taken = true;
+    // As if the thread that starts it had to wait for a processor here.
+    until("the follower ends", &exec, |table| table.watch.is_none());
+    drop(place);
+}
+
+#[test]
 fn many_at_once_from_several_threads_get_their_own_results() {
     let exec = Exec::default();
     let done = AtomicUsize::new(0);

@@ -148,7 +148,7 @@ fn send_prepared(
     }
     // One program sets mode and owner of all that have the same.
     let how = job.how;
-    let dress = |ready: &Ready<'_>| (how.mode(ready.upload.metadata), how.owner(ready.upload.metadata));
+    let dress = |ready: &Ready<'_>| (how.mode(ready.upload.metadata), how.file_owner(ready.upload.metadata));
     ready.sort_by_cached_key(|(_, ready)| dress(ready));
     for alike in ready.chunk_by(|(_, a), (_, b)| dress(a) == dress(b)) {
         let Some((_, first)) = alike.first() else { continue };
@@ -240,7 +240,7 @@ fn receive(job: &mut Job<'_>, files: &[Download<'_>], rest: &mut [bool]) -> Resu
         let put = Target::open(&file.destination, false).and_then(|mut target| {
             target.start_at(0, file.stat.is_sparse())?;
             target.write(&bytes)?;
-            target.put_in_place(Some(file.stat), job.how.preserve, false)
+            target.put_in_place(Some(file.stat), job.how, false)
         });
         // The long way says what is wrong here.
         if put.is_ok() {

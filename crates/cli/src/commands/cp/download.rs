@@ -63,7 +63,7 @@ pub(super) fn file(
             printable(source)
         )));
     }
-    target.put_in_place(stat.filter(|stat| stat.is_file()), job.how.preserve, is_named)?;
+    target.put_in_place(stat.filter(|stat| stat.is_file()), job.how, is_named)?;
     job.count(position, check);
     Ok(())
 }

@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::process::geteuid;
 
 use super::guest::Stat;
+use super::job::How;
 use crate::exit::Failure;
 
 /// The piece of zeroes that is left out of a file with holes.
@@ -155,23 +156,27 @@ impl Target {
     }
 
     /// Puts the file where it should be: whoever looks sees the old one or the whole new one.
-    pub(super) fn put_in_place(self, stat: Option<&Stat>, preserve: bool, durable: bool) -> Result<(), Failure> {
+    pub(super) fn put_in_place(self, stat: Option<&Stat>, how: How, durable: bool) -> Result<(), Failure> {
         let Some(part) = &self.part else { return Ok(()) };
         let failed = |error: io::Error| failure(&self.path, error);
         self.file.set_len(self.position).map_err(failed)?;
         let old = fs::symlink_metadata(&self.path).ok().filter(Metadata::is_file);
         let mode = match (stat, &old) {
-            (Some(stat), _) => stat.mode & if preserve { 0o7777 } else { 0o777 },
+            (Some(stat), _) => how.permissions(stat.mode),
             (None, Some(old)) => old.mode() & 0o777,
             (None, None) => 0o600,
         };
-        if let (true, Some(stat)) = (preserve, stat) {
-            own(&self.file, stat.uid, stat.gid).map_err(failed)?;
-        } else if let Some(old) = old {
-            own(&self.file, old.uid(), old.gid()).map_err(failed)?;
+        let owner = match (stat, old) {
+            (Some(stat), _) if how.preserve => Some((stat.uid, stat.gid)),
+            (_, Some(old)) => Some((old.uid(), old.gid())),
+            (Some(stat), None) if how.is_root => Some((stat.uid, stat.gid)),
+            _ => None,
+        };
+        if let Some((uid, gid)) = owner {
+            own(&self.file, uid, gid).map_err(failed)?;
         }
         self.file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
-        if let (true, Some(stat)) = (preserve, stat) {
+        if let Some(stat) = stat {
             self.file.set_modified(moment(stat.mtime)).map_err(failed)?;
         }
         if durable {
@@ -201,20 +206,18 @@ fn own(file: &File, uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-/// Gives a directory what the guest's has.
-pub(super) fn dress(path: &Path, stat: &Stat, preserve: bool, is_new: bool) -> io::Result<()> {
+/// Gives a directory what the guest's has: one that was there already only on demand.
+pub(super) fn dress(path: &Path, stat: &Stat, how: How, is_new: bool) -> io::Result<()> {
+    if !how.preserve && !is_new {
+        return Ok(());
+    }
     let directory =
         OpenOptions::new().read(true).custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32).open(path)?;
-    if preserve {
+    if how.preserve || how.is_root {
         own(&directory, stat.uid, stat.gid)?;
     }
-    if preserve || is_new {
-        directory.set_permissions(Permissions::from_mode(stat.mode & if preserve { 0o7777 } else { 0o777 }))?;
-    }
-    if preserve {
-        directory.set_modified(moment(stat.mtime))?;
-    }
-    Ok(())
+    directory.set_permissions(Permissions::from_mode(how.permissions(stat.mode)))?;
+    directory.set_modified(moment(stat.mtime))
 }
 
 /// A point in time.
@@ -301,7 +304,8 @@ mod tests {
         bytes[..5].copy_from_slice(b"start");
         target.write(&bytes).unwrap();
         target.skip(100).unwrap();
-        target.put_in_place(None, false, false).unwrap();
+        let how = How { preserve: false, is_root: true, verify: true, resume: true };
+        target.put_in_place(None, how, false).unwrap();
         let found = fs::read(&path).unwrap();
         assert_eq!((found.len(), &found[..6]), ((1 << 20) + 100, &b"start\0"[..]));
         assert!(fs::metadata(&path).unwrap().blocks() * 512 < 1 << 20);
@@ -316,7 +320,8 @@ mod tests {
         let mut target = Target::open(&dir.path().join("file"), true).unwrap();
         target.start_at(0, false).unwrap();
         target.write(b"new").unwrap();
-        target.put_in_place(None, false, false).unwrap();
+        let how = How { preserve: false, is_root: true, verify: true, resume: true };
+        target.put_in_place(None, how, false).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"untouched");
         assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"new");
     }

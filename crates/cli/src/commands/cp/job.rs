@@ -21,26 +21,40 @@ pub(super) const WORTH_RESUMING: u64 = 1 << 20;
 /// How it should be done.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct How {
-    /// Owner and time are kept, too.
+    /// Special permissions are kept, and a file that is replaced does not keep its owner.
     pub(super) preserve: bool,
+    /// What is new gets the owner of what it is a copy of. For root: numbers of users mean the same on both sides only to
+    /// somebody who knows, and with those of other people whoever copies would give files away.
+    pub(super) is_root: bool,
     pub(super) verify: bool,
     pub(super) resume: bool,
 }
 
 impl How {
+    /// The part of a mode that is kept.
+    pub(super) fn permissions(self, mode: u32) -> u32 {
+        mode & if self.preserve { 0o7777 } else { 0o777 }
+    }
+
     /// The mode that a file of the guest gets, in octal.
     pub(super) fn mode(self, found: &Metadata) -> String {
-        format!("{:o}", found.mode() & if self.preserve { 0o7777 } else { 0o777 })
+        format!("{:o}", self.permissions(found.mode()))
     }
 
-    /// The owner it gets; empty where that is not kept.
+    /// The owner that something new in the guest gets; empty where that is not kept.
     pub(super) fn owner(self, found: &Metadata) -> String {
-        if self.preserve { format!("{}:{}", found.uid(), found.gid()) } else { String::new() }
+        if self.preserve || self.is_root { format!("{}:{}", found.uid(), found.gid()) } else { String::new() }
     }
 
-    /// The time it gets, in seconds since 1970; empty where that is not kept.
+    /// The owner that a file of the guest gets, with a question mark where that is for a new one only.
+    pub(super) fn file_owner(self, found: &Metadata) -> String {
+        let owner = self.owner(found);
+        if self.preserve || owner.is_empty() { owner } else { format!("?{owner}") }
+    }
+
+    /// The time it gets, in seconds since 1970.
     pub(super) fn time(self, found: &Metadata) -> String {
-        if self.preserve { format!("{}.{:09}", found.mtime(), found.mtime_nsec()) } else { String::new() }
+        format!("{}.{:09}", found.mtime(), found.mtime_nsec())
     }
 }
 

@@ -39,8 +39,10 @@ use place::Plan;
 ///
 /// A file appears at its destination whole: it is written beside it as .NAME.qga-part, compared by its SHA-256, and
 /// then renamed. A copy that was broken off leaves that file, and the same command goes on from there, once the
-/// checksum of what is there has shown that it is the same file. Permissions are always kept; a file that is replaced
-/// keeps its owner. Holes are not sent.
+/// checksum of what is there has shown that it is the same file. Holes are not sent.
+///
+/// Permissions and times are kept, and what is new gets the owner that it has on the other side, by number, when root
+/// copies; a file that is replaced keeps its owner.
 ///
 /// In the guest this takes guest-exec, a shell and the usual tools. Where guest-exec is switched off, single files are
 /// still copied: written in place, without a checksum, and with a word about it.
@@ -54,7 +56,7 @@ pub(crate) struct Cp {
     #[arg(short, long)]
     recursive: bool,
 
-    /// Keep owner, time and special permissions, too
+    /// Keep owners and special permissions whoever copies, also where a file is replaced
     #[arg(short, long)]
     preserve: bool,
 
@@ -110,7 +112,12 @@ impl PerTarget for Cp {
         let is_many = session.options.is_many();
         let name = session.target.name().to_owned();
         let is_json = session.is_json();
-        let how = How { preserve: self.preserve, verify: !self.no_verify, resume: !self.no_resume };
+        let how = How {
+            preserve: self.preserve,
+            is_root: rustix::process::geteuid().is_root(),
+            verify: !self.no_verify,
+            resume: !self.no_resume,
+        };
         let is_quiet = self.quiet || is_json || matches!(plan, Plan::OutOfToStandard { .. });
         let mut job = Job {
             guest: Guest::new(session.agent()?),

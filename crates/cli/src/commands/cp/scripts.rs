@@ -68,18 +68,21 @@ sha256sum -- "$@"
 exit 0
 "#;
 
-/// Puts files in place that all get mode `$1` and, if given, owner `$2`: partial file, place, and time if given, by
-/// turns. Answers with a line for each: `y`, or `n` where that failed.
+/// Puts files in place that all get mode `$1` and, if given, owner `$2` (with a question mark in front of it: unless they
+/// replace a file, whose owner they get): partial file, place, and time if given, by turns. Answers with a line for each:
+/// `y`, or `n` where that failed.
 pub(super) const PLACE_MANY: &str = r#"
-m=$1; o=$2; shift 2
+m=$1; o=${2#\?}; k=
+if [ "$o" != "$2" ] || [ -z "$o" ]; then k=y; fi
+shift 2
 # The partial files as they are written in a command: "${1}" "${4}" "${7}". One chmod for all of them.
 i=1; p=
 while [ $i -lt $# ]; do p="$p \"\${$i}\""; i=$((i + 3)); done
-if [ -n "$o" ]; then eval "chown \"\$o\" $p" || exit 1; fi
+if [ -n "$o" ]; then eval "chown \"\$o\" $p" || [ -n "$k" ] || exit 1; fi
 eval "chmod \"\$m\" $p" || exit 1
 while [ $# -gt 2 ]; do
   r=y
-  if [ -z "$o" ] && [ -e "$2" ]; then chown "$(stat -c %u:%g -- "$2")" "$1" || r=n; fi
+  if [ -n "$k" ] && [ -e "$2" ]; then chown "$(stat -c %u:%g -- "$2")" "$1" || r=n; fi
   if [ -n "$3" ]; then touch -m -d "@$3" "$1" 2> /dev/null || touch -m -d "@${3%.*}" "$1" || r=n; fi
   if [ $r = y ]; then mv -f -- "$1" "$2" || r=n; fi
   echo $r; shift 3
@@ -97,8 +100,9 @@ command -v sha256sum > /dev/null 2>&1 || exit 127
 if [ -n "$2" ]; then head -c "$2" -- "$1" | sha256sum; else sha256sum < "$1"; fi
 "#;
 
-/// Puts the partial file `$1` in place as `$2`, with mode `$3`, owner `$4` and time `$5` if given, checked against the
-/// checksum `$6` if given, and written to the disk first with `$7`. Prints how the check went.
+/// Puts the partial file `$1` in place as `$2`, with mode `$3`, owner `$4` (with a question mark in front of it: unless a
+/// file is replaced, whose owner it gets) and time `$5` if given, checked against the checksum `$6` if given, and written
+/// to the disk first with `$7`. Prints how the check went.
 pub(super) const FINISH: &str = r#"
 v=unchecked
 if [ -n "$6" ]; then
@@ -108,8 +112,10 @@ if [ -n "$6" ]; then
     v=verified
   fi
 fi
-if [ -n "$4" ]; then chown "$4" "$1" || exit 1
-elif [ -e "$2" ]; then chown "$(stat -c %u:%g -- "$2")" "$1" || exit 1; fi
+o=${4#\?}
+if [ -n "$o" ] && [ "$o" = "$4" ]; then chown "$o" "$1" || exit 1
+elif [ -e "$2" ]; then chown "$(stat -c %u:%g -- "$2")" "$1" || exit 1
+elif [ -n "$o" ]; then chown "$o" "$1" 2> /dev/null; fi
 chmod "$3" "$1" || exit 1
 if [ -n "$5" ]; then touch -m -d "@$5" "$1" 2> /dev/null || touch -m -d "@${5%.*}" "$1" || exit 1; fi
 if [ -n "$7" ]; then sync "$1" 2> /dev/null; fi

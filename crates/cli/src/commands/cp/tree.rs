@@ -189,7 +189,7 @@ pub(super) fn out_of_guest(job: &mut Job<'_>, source: &str, root: &Path) -> Resu
     }
     job.report.directories += directories.len() as u64;
     for (path, entry, is_new) in directories.iter().rev() {
-        if let Err(error) = host::dress(path, &entry.stat, job.how.preserve, *is_new) {
+        if let Err(error) = host::dress(path, &entry.stat, job.how, *is_new) {
             job.pass_over(host::failure(path, error))?;
         }
     }

@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         qga::a_qga_freeze_that_is_interrupted_or_whose_time_is_over_leaves_the_guest_thawed,
         qga::a_qga_freeze_that_loses_its_connection_finds_another_and_thaws,
         qga::a_qga_freeze_that_outlasts_the_agents_own_limit_says_so,
+        qga::a_guest_is_reached_over_vsock,
         qga::wait_and_doctor_tell_a_frozen_a_blocked_and_an_absent_agent_apart,
         soak::freezing_under_load_over_and_over_loses_nothing_and_leaves_nothing_behind,
         soak::killing_the_agent_while_frozen_over_and_over_loses_nothing,

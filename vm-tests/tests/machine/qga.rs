@@ -231,3 +231,28 @@ pub(crate) fn wait_and_doctor_tell_a_frozen_a_blocked_and_an_absent_agent_apart(
     machine.shell.run("start-agent");
     machine.agent();
 }
+
+pub(crate) fn a_guest_is_reached_over_vsock(guest: &mut Guest) {
+    let machine = &mut guest.machine;
+    // The loopback of vsock stands in for the host, whose kernel need not have vsock: qga runs in the guest, too.
+    machine.shell.run("modprobe vsock_loopback; start-agent vsock -m vsock-listen -p 4294967295:9000");
+    let stripped = machine.directory().join("qga");
+    process::run("strip", &[Path::new("-o"), &stripped, &qga::program()]);
+    let libraries = process::run("ldd", &[qga::program()]);
+    let mut files: Vec<&str> = libraries.split_whitespace().filter(|word| word.starts_with('/')).collect();
+    files.push(stripped.to_str().unwrap());
+    exits(&run(machine, &[&["cp"], &files[..], &[":/run/vsock/"]].concat()), 0);
+    let reached = |args: &[&str]| {
+        // However it is named, the loader is the only library that is one.
+        let start = "cd /run/vsock && exec ./ld-linux*.so.* --library-path . ./qga -t vsock:1:9000 \"$@\"";
+        run(machine, &[&["exec", "--", "sh", "-c", start, "qga"], args].concat())
+    };
+    exits(&reached(&["ping"]), 0);
+    let exec = reached(&["exec", "--", "sh", "-c", "echo out; exit 5"]);
+    exits(&exec, 5);
+    assert_eq!(exec.stdout, b"out\n");
+    exits(&reached(&["cp", "-q", "/run/vsock/qga", ":/run/vsock/copy"]), 0);
+    let shell = &mut guest.machine.shell;
+    assert!(shell.succeeds("cmp /run/vsock/qga /run/vsock/copy"));
+    shell.run("kill $(cat /run/vsock/pid); rm -rf /run/vsock");
+}

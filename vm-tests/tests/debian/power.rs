@@ -6,7 +6,7 @@ use qga_testkit::wait;
 use serde_json::json;
 use vm_tests::debian::MACHINE_ID;
 use vm_tests::machine::BOOT;
-use vm_tests::process;
+use vm_tests::{process, qga};
 
 use crate::Guest;
 
@@ -62,10 +62,16 @@ pub(crate) fn shutdown_mode_reboot_boots_anew_and_the_journal_says_why(guest: &m
     agent.send("guest-shutdown", &json!({ "mode": "reboot" })).unwrap();
     let event = machine.qmp.wait_event("RESET", DOWN);
     assert_eq!(event, json!({ "guest": true, "reason": "guest-reset" }));
-    machine.shell.wait_ready(BOOT).unwrap();
-    assert_ne!(machine.shell.run(BOOT_ID), boot);
     // QEMU lets in one host at a time.
     drop(agent);
+    // The one who waits finds no agent at first, then one in a system that is starting.
+    let target = format!("unix:{}", machine.agent_socket().display());
+    let wait = ["-t", &target, "--timeout", "300", "wait", "--for", "boot"];
+    let waited = process::output(&mut qga::command(&qga::program(), &wait));
+    assert!(waited.status.success(), "{}", process::text(&waited));
+    machine.shell.wait_ready(BOOT).unwrap();
+    assert_ne!(machine.shell.run(BOOT_ID), boot);
+    assert_eq!(machine.shell.run("systemctl is-system-running"), "running");
     guest.wait_started();
     guest.ping();
     // By its number, since an earlier case sets the clock back and forth, and boots are counted by the clock. Only what

@@ -30,11 +30,11 @@ fn line(mount: &Mount) -> Vec<u8> {
     let mut line = format!("{} {parent} {} / ", mount.id, mount.device).into_bytes();
     line.extend(escape(mount.point.as_os_str().as_bytes()));
     line.extend(b" rw shared:1 - ");
-    line.extend(escape(mount.fs_type.as_bytes()));
+    line.extend(escape(mount.what.fs_type.as_bytes()));
     line.push(b' ');
-    line.extend(escape(mount.source.as_bytes()));
+    line.extend(escape(mount.what.source.as_bytes()));
     line.push(b' ');
-    line.extend(&mount.options);
+    line.extend(&mount.what.options);
     line.push(b'\n');
     line
 }
@@ -48,10 +48,10 @@ fuzz_target!(|data: &[u8]| {
     let table = Table::parse(data);
     let mounts = table.mounts();
     assert!(mounts.len() <= data.split(|byte| *byte == b'\n').count());
-    let size = |mount: &Mount| mount.point.as_os_str().len() + mount.source.len() + mount.fs_type.len();
-    assert!(mounts.iter().map(|mount| size(mount) + mount.options.len()).sum::<usize>() <= data.len());
+    let size = |mount: &Mount| mount.point.as_os_str().len() + mount.what.source.len() + mount.what.fs_type.len();
+    assert!(mounts.iter().map(|mount| size(mount) + mount.what.options.len()).sum::<usize>() <= data.len());
     for mount in mounts {
-        assert!(!mount.point.as_os_str().is_empty() && !mount.source.is_empty());
+        assert!(!mount.point.as_os_str().is_empty() && !mount.what.source.is_empty());
         assert_eq!(Device::parse(mount.device.to_string().as_bytes()), Some(mount.device));
         assert!(mount.parent.is_none_or(|parent| parent != mount.id && mounts.iter().any(|m| m.id == parent)));
     }

@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use qemu_ga::platform::linux::netlink::message::{Collected, Collector, Item};
-use qemu_ga::platform::linux::netlink::{Address, Link};
+use qemu_ga::platform::linux::netlink::route::Route;
+use qemu_ga::platform::linux::netlink::{Address, Link, Statistics};
 
 /// A message has a header of so many bytes.
 const HEADER: usize = 16;
@@ -31,6 +32,14 @@ fn dump<T: Item>(sequence: u32, datagrams: &[&[u8]]) -> Option<Vec<T>> {
     Some(collector.into_items())
 }
 
+/// Not more than there is room for, and the same behind what is for somebody else.
+fn again<T: Item + PartialEq + std::fmt::Debug>(sequence: u32, data: &[u8]) {
+    if let Some(items) = dump::<T>(sequence, &[data]) {
+        assert!(items.len() <= data.len() / HEADER);
+        assert_eq!(dump::<T>(sequence, &[&done(sequence.wrapping_add(1)), data]), Some(items));
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     // A message's number is behind its length, kind and flags: the first one is an answer to us.
     let Some(sequence) = data.get(8..12) else { return };
@@ -42,8 +51,7 @@ fuzz_target!(|data: &[u8]| {
         // What is for somebody else is passed over.
         assert_eq!(dump::<Link>(sequence, &[&done(sequence.wrapping_add(1)), data]), Some(links));
     }
-    if let Some(addresses) = dump::<Address>(sequence, &[data]) {
-        assert!(addresses.len() <= data.len() / HEADER);
-        assert_eq!(dump::<Address>(sequence, &[&done(sequence.wrapping_add(1)), data]), Some(addresses));
-    }
+    again::<Address>(sequence, data);
+    again::<Statistics>(sequence, data);
+    again::<Route>(sequence, data);
 });

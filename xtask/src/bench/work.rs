@@ -112,7 +112,7 @@ const fn slow(
 }
 
 const fn bulk(name: &'static str, kind: Kind, target: f64) -> Work {
-    Work { name, unit: Unit::Rate, target, place: Place::Machine, rounds: (5, 2), kind }
+    Work { name, unit: Unit::Rate, target, place: Place::Machine, rounds: (5, 1), kind }
 }
 
 const PING: &str = r#"{"execute":"guest-ping"}"#;
@@ -150,7 +150,7 @@ pub(super) const WORKS: &[Work] = &[
     bulk("guest-exec, 10 MiB captured", Kind::Captured(10 * MIB), 6.0),
     slow("100 interfaces", INTERFACES, Place::Interfaces(100), (5, 2, 9), 10.0),
     slow("1,000 interfaces", INTERFACES, Place::Interfaces(1_000), (3, 1, 3), 100.0),
-    slow("4,000 interfaces", INTERFACES, Place::Interfaces(4_000), (1, 0, 1), 1_000.0),
+    slow("4,000 interfaces", INTERFACES, Place::Interfaces(4_000), (1, 0, 3), 1_000.0),
     slow("10,000 routes", r#"{"execute":"guest-network-get-route"}"#, Place::Routes(10_000), (5, 1, 5), 10.0),
     slow("guest-get-fsinfo, 1,000 mounts", r#"{"execute":"guest-get-fsinfo"}"#, Place::Mounts(1_000), (5, 1, 21), 1.0),
     round_trip("guest-get-disks", r#"{"execute":"guest-get-disks"}"#, 20, 3.0),
@@ -331,14 +331,18 @@ fn captured(agent: &mut Agent, size: usize) -> Result<f64> {
     let start = start_request(&json!({
         "path": "/bin/sh", "arg": ["-c", format!("head -c {size} /dev/zero")], "capture-output": true
     }));
-    let begin = Instant::now();
-    let bytes = finished(agent, &start)?;
-    let spent = begin.elapsed();
     let text = size.div_ceil(3) * 4;
-    if !(text..text + 256).contains(&bytes) {
-        return Err(format!("guest-exec-status: a reply of {bytes} bytes for {size} of output"));
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let begin = Instant::now();
+        let bytes = finished(agent, &start)?;
+        times.push(begin.elapsed());
+        if !(text..text + 256).contains(&bytes) {
+            return Err(format!("guest-exec-status: a reply of {bytes} bytes for {size} of output"));
+        }
     }
-    Ok(size as f64 / 1e6 / spent.as_secs_f64())
+    times.sort();
+    Ok(size as f64 / 1e6 / times[times.len() / 2].as_secs_f64())
 }
 
 #[cfg(test)]

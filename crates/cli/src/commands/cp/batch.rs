@@ -148,7 +148,7 @@ fn send_prepared(
     }
     // One program sets mode and owner of all that have the same.
     let how = job.how;
-    let dress = |ready: &Ready<'_>| (how.mode(ready.upload.metadata), how.file_owner(ready.upload.metadata));
+    let dress = |ready: &Ready<'_>| (how.mode(ready.upload.metadata), how.owner(ready.upload.metadata));
     ready.sort_by_cached_key(|(_, ready)| dress(ready));
     for alike in ready.chunk_by(|(_, a), (_, b)| dress(a) == dress(b)) {
         let Some((_, first)) = alike.first() else { continue };

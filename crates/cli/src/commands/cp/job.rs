@@ -41,15 +41,15 @@ impl How {
         format!("{:o}", self.permissions(found.mode()))
     }
 
-    /// The owner that something new in the guest gets; empty where that is not kept.
+    /// The owner it gets; empty where that is not kept. With a question mark in front where that is for something new
+    /// only, and where the guest can do it: not every file system has owners.
     pub(super) fn owner(self, found: &Metadata) -> String {
-        if self.preserve || self.is_root { format!("{}:{}", found.uid(), found.gid()) } else { String::new() }
-    }
-
-    /// The owner that a file of the guest gets, with a question mark where that is for a new one only.
-    pub(super) fn file_owner(self, found: &Metadata) -> String {
-        let owner = self.owner(found);
-        if self.preserve || owner.is_empty() { owner } else { format!("?{owner}") }
+        let sign = match self {
+            How { preserve: true, .. } => "",
+            How { is_root: true, .. } => "?",
+            _ => return String::new(),
+        };
+        format!("{sign}{}:{}", found.uid(), found.gid())
     }
 
     /// The time it gets, in seconds since 1970.
@@ -239,6 +239,16 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn owners_are_kept_for_root_and_on_demand() {
+        let found = std::fs::metadata("/").unwrap();
+        let owner = |preserve, is_root| How { preserve, is_root, verify: true, resume: true }.owner(&found);
+        let number = format!("{}:{}", found.uid(), found.gid());
+        assert_eq!(owner(false, false), "");
+        assert_eq!(owner(false, true), format!("?{number}"));
+        assert_eq!(owner(true, false), number);
+    }
 
     #[test]
     fn a_report_counts_what_there_is() {

@@ -123,13 +123,15 @@ mv -f -- "$1" "$2" || exit 1
 printf %s "$v"
 "#;
 
-/// Sets mode, owner and time, where given: path, mode, owner and time by turns. Answers with a line for each: `y`, or
+/// Sets mode, owner (with a question mark in front of it: if it can be set) and time, where given: path, mode, owner and
+/// time by turns. Answers with a line for each: `y`, or
 /// `n` where that failed.
 pub(super) const DRESS: &str = r#"
 e=0
 while [ $# -gt 3 ]; do
   r=y
-  if [ -n "$3" ]; then chown "$3" "$1" || r=n; fi
+  o=${3#\?}
+  if [ -n "$o" ]; then chown "$o" "$1" || [ "$o" != "$3" ] || r=n; fi
   if [ -n "$2" ]; then chmod "$2" "$1" || r=n; fi
   if [ -n "$4" ]; then touch -m -d "@$4" "$1" 2> /dev/null || touch -m -d "@${4%.*}" "$1" || r=n; fi
   echo $r; shift 4
@@ -149,14 +151,16 @@ done
 exit $r
 "#;
 
-/// Makes links: target, path, and owner if given, by turns. Answers with a line for each: `y`, or `n` where that failed.
+/// Makes links: target, path, and owner if given (with a question mark as above), by turns. Answers with a line for each:
+/// `y`, or `n` where that failed.
 pub(super) const MAKE_LINKS: &str = r#"
 e=0
 while [ $# -gt 2 ]; do
   r=n
   if [ -d "$2" ] && [ ! -h "$2" ]; then echo "$2: is a directory" >&2
   elif ln -sfn -- "$1" "$2"; then
-    if [ -z "$3" ] || chown -h "$3" "$2"; then r=y; fi
+    o=${3#\?}
+    if [ -z "$o" ] || chown -h "$o" "$2" || [ "$o" != "$3" ]; then r=y; fi
   fi
   echo $r; shift 3
   if [ $r = n ]; then e=1; fi
@@ -174,3 +178,33 @@ filefrag -s -b4096 -v -- "$1"
 pub(super) const IS_DIRECTORY: &str = r#"
 if [ -d "$1" ]; then echo yes; fi
 "#;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    fn answer(directory: &Path, script: &str, args: &[&str]) -> String {
+        let output = Command::new("sh").args(["-c", script, "sh"]).args(args).current_dir(directory).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn an_owner_that_cannot_be_set_fails_only_what_asked_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // As on a file system without owners.
+        for (owner, told) in [("?no such user", "y\n"), ("no such user", "n\n")] {
+            assert_eq!(answer(dir.path(), DRESS, &[".", "755", owner, ""]), told);
+            assert_eq!(answer(dir.path(), MAKE_LINKS, &["to", "link", owner]), told);
+            std::fs::write(dir.path().join("part"), "x").unwrap();
+            let placed = if told == "y\n" { told } else { "" };
+            let many = if told == "y\n" { "many" } else { "other" };
+            assert_eq!(answer(dir.path(), PLACE_MANY, &["644", owner, "part", many, ""]), placed);
+            std::fs::write(dir.path().join("part"), "x").unwrap();
+            let finished = if told == "y\n" { "unchecked" } else { "" };
+            assert_eq!(answer(dir.path(), FINISH, &["part", "file", "644", owner, "", "", ""]), finished);
+        }
+    }
+}

@@ -36,7 +36,7 @@ pub(super) fn file(job: &mut Job<'_>, source: &Path, destination: &str, durable:
             let (length, hash) = left_over(job, &mut input, (source, found.len()), (destination, &part, length))?;
             let result = beside(job, &mut input, source, &found, (&part, length, hash));
             let hash = result.map_err(|failure| kept(job, failure, &part))?;
-            let (mode, owner, time) = (job.how.mode(&found), job.how.file_owner(&found), job.how.time(&found));
+            let (mode, owner, time) = (job.how.mode(&found), job.how.owner(&found), job.how.time(&found));
             let (hash, sync) = (if job.how.verify { hex(hash) } else { String::new() }, if durable { "1" } else { "" });
             let args = [&part, &path, mode.as_str(), &owner, &time, &hash, sync];
             match job.guest.put_in_place(&args, found.len())? {

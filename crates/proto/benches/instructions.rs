@@ -10,8 +10,9 @@ use iai_callgrind::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchm
 use qga_proto::base64::{self, Decoder};
 use qga_proto::bind;
 use qga_proto::frame::{Document, Frame, Framer, Limits};
-use qga_proto::json;
+use qga_proto::json::{self, ListWriter};
 use qga_proto::types::memory::{GuestMemoryBlock, SetMemoryBlocksArgs};
+use qga_proto::types::network::GuestNetworkRoute;
 
 /// Bytes of the file in the large message, and members of the lists.
 const BYTES: usize = 256 << 10;
@@ -47,6 +48,25 @@ fn blocks() -> Vec<GuestMemoryBlock> {
     (0..MEMBERS as u64)
         .map(|phys_index| GuestMemoryBlock { phys_index, online: true, can_offline: Some(true) })
         .collect()
+}
+
+fn routes() -> Vec<GuestNetworkRoute> {
+    let route = |metric: i64| GuestNetworkRoute {
+        iface: "eth0".into(),
+        destination: "10.0.123.45".into(),
+        metric,
+        gateway: Some("0.0.0.0".into()),
+        mask: Some("255.255.255.255".into()),
+        irtt: Some(0),
+        flags: Some(5),
+        refcnt: Some(0),
+        usage: Some(0),
+        window: Some(0),
+        mtu: Some(0),
+        version: 4,
+        ..GuestNetworkRoute::default()
+    };
+    (0..MEMBERS as i64).map(route).collect()
 }
 
 fn list_of_blocks() -> Vec<u8> {
@@ -116,10 +136,21 @@ fn reading_and_binding(text: Vec<u8>) -> Vec<u8> {
 }
 
 #[library_benchmark]
-#[bench::list(args = (blocks(), Vec::with_capacity(1 << 20)), config = at_most(305.0, MEMBERS))]
+#[bench::list(args = (blocks(), Vec::with_capacity(1 << 20)), config = at_most(285.0, MEMBERS))]
 fn writing(blocks: Vec<GuestMemoryBlock>, mut out: Vec<u8>) -> (Vec<GuestMemoryBlock>, Vec<u8>) {
     json::write(&mut out, black_box(&blocks));
     (blocks, out)
+}
+
+#[library_benchmark]
+#[bench::list(args = (routes(), Vec::with_capacity(1 << 20)), config = at_most(1190.0, MEMBERS))]
+fn writing_item_by_item(routes: Vec<GuestNetworkRoute>, mut out: Vec<u8>) -> (Vec<GuestNetworkRoute>, Vec<u8>) {
+    let mut list = ListWriter::new(&mut out);
+    for route in black_box(&routes) {
+        list.item(route);
+    }
+    list.finish();
+    (routes, out)
 }
 
 #[library_benchmark]
@@ -148,7 +179,7 @@ fn decoding(text: String, mut piece: Vec<u8>) -> (String, Vec<u8>) {
 
 library_benchmark_group!(
     name = messages;
-    benchmarks = framing, reading_a_document, reading, reading_and_binding, writing, encoding, checking, decoding
+    benchmarks = framing, reading_a_document, reading, reading_and_binding, writing, writing_item_by_item, encoding, checking, decoding
 );
 
 main!(library_benchmark_groups = messages);

@@ -7,8 +7,9 @@
 /// The bytes that are looked at in one go.
 pub(crate) const BLOCK: usize = 32;
 
-/// Whether all bytes of a block are printable ASCII or DEL, and none is one of `but`.
-pub(crate) fn is_plain<const N: usize>(block: &[u8; BLOCK], but: [u8; N]) -> bool {
+/// Whether all bytes of a block, of a multiple of eight bytes, are printable ASCII or DEL, and none is one of `but`.
+pub(crate) fn is_plain<const B: usize, const N: usize>(block: &[u8; B], but: [u8; N]) -> bool {
+    const { assert!(B % 8 == 0) };
     let mut found = 0;
     for word in block.chunks_exact(8) {
         let word = u64::from_ne_bytes(word.try_into().unwrap_or_default());

@@ -44,10 +44,12 @@ impl Place {
     fn preparation(self) -> Option<String> {
         match self {
             Place::Machine => None,
-            // Pairs of veth: the kind of interface that every kernel has which runs containers.
+            // Pairs of veth, the kind of interface that every kernel has which runs containers, both ends with an address:
+            // an interface without one costs the C agent nothing, and hosts have no thousands of those.
             Place::Interfaces(count) => Some(format!(
                 "seq 1 {} | awk '{{ print \"link add a\" $1 \" type veth peer name b\" $1; \
-                 printf \"addr add 10.%d.%d.1/24 dev a%d\\n\", $1 / 250, $1 % 250, $1 }}' | ip -batch -",
+                 printf \"addr add 10.%d.%d.1/24 dev a%d\\n\", $1 / 250, $1 % 250, $1; \
+                 printf \"addr add 10.%d.%d.1/24 dev b%d\\n\", 100 + $1 / 250, $1 % 250, $1 }}' | ip -batch -",
                 count.div_ceil(2)
             )),
             Place::Routes(count) => Some(format!(

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::persist::Persist;
+use crate::platform::linux::netlink;
 use crate::platform::linux::root::Root;
 use crate::platform::linux::usage;
 
@@ -33,6 +34,8 @@ pub struct State {
     pub policy: policy::Policy,
     /// Which file systems do not answer.
     pub usage: usage::Asker,
+    /// The interfaces, where there are many.
+    pub interfaces: netlink::known::Known,
     /// Who is trimming.
     pub trimming: trimming::Trimming,
     /// What outlives the process.
@@ -65,6 +68,7 @@ impl State {
             system,
             policy,
             usage: usage::Asker::default(),
+            interfaces: netlink::known::Known::default(),
             trimming: trimming::Trimming::default(),
             persist,
         }

@@ -1,5 +1,7 @@
 //! `guest-network-get-interfaces` and `guest-network-get-route` in a network namespace of their own.
 
+use std::process::Command;
+
 use qga_testkit::skip;
 use serde_json::{Value, json};
 
@@ -238,4 +240,71 @@ exec \"$@\"
     );
     assert!(veth0["statistics"].is_object());
     assert_eq!(list[0]["statistics"].is_object(), differs("network-counters", true, false));
+}
+
+/// A host of containers. What it has thousands of is remembered between two requests.
+#[test]
+fn what_changes_among_hundreds_of_interfaces_is_seen_by_the_next_request() {
+    let test = "hundreds of interfaces";
+    if !skip::is_root(test) || !["ip", "unshare", "nsenter", "bash"].iter().all(|program| skip::has(test, program)) {
+        return;
+    }
+    let script = "
+set -e
+ip link set lo up
+seq 1 150 | awk '{ print \"link add a\" $1 \" type veth peer name b\" $1 }' | ip -batch -
+exec \"$@\"";
+    let agent = setup().inside(["unshare", "-n", "sh", "-c", script, "sh"]).start();
+    let mut host = agent.host();
+    let mut ask = || host.call("guest-network-get-interfaces", json!({})).unwrap().as_array().unwrap().clone();
+    let change = |script: &str| {
+        let pid = agent.pid().to_string();
+        let mut command = Command::new("nsenter");
+        let status = command.args(["--target", &pid, "--net", "bash", "-ec", script]).status();
+        assert!(status.unwrap().success(), "{script}");
+    };
+    let hardware = |list: &[Value], name| named(list, name).unwrap()["hardware-address"].clone();
+    assert_eq!(ask().len(), 301);
+    let before = ask();
+    assert_eq!(before.len(), 301);
+
+    change("ip addr add 192.0.2.9/24 dev a7");
+    let list = ask();
+    assert_eq!(addresses(named(&list, "a7").unwrap()), ["192.0.2.9/24"]);
+    change("ip addr del 192.0.2.9/24 dev a7; ip addr add 192.0.2.10/25 dev a8");
+    let list = ask();
+    assert_eq!(named(&list, "a7").unwrap().get("ip-addresses"), None);
+    assert_eq!(addresses(named(&list, "a8").unwrap()), ["192.0.2.10/25"]);
+    if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+        change("ip addr add 2001:db8::9/64 dev a7 nodad");
+        assert_eq!(addresses(named(&ask(), "a7").unwrap()), ["2001:db8::9/64"]);
+    }
+
+    change("ip link set a9 name renamed");
+    let list = ask();
+    assert!(named(&list, "a9").is_none());
+    assert_eq!(hardware(&list, "renamed"), hardware(&before, "a9"));
+    change("ip link set renamed address 52:54:00:00:00:09");
+    assert_eq!(hardware(&ask(), "renamed"), "52:54:00:00:00:09");
+
+    change("ip link del a10; ip link add new0 type veth peer name new1");
+    let list = ask();
+    assert_eq!(list.len(), 301);
+    assert!(["a10", "b10"].iter().all(|name| named(&list, name).is_none()));
+    assert!(["new0", "new1"].iter().all(|name| named(&list, name).is_some()));
+
+    // More at once than the kernel keeps messages of.
+    change(
+        "for n in {1..150}; do echo link set b$n mtu 1400; done | grep -v 'b10 ' | ip -batch -; ip link set b150 name last",
+    );
+    let list = ask();
+    assert!(named(&list, "b150").is_none());
+    assert_eq!(hardware(&list, "last"), hardware(&before, "b150"));
+
+    // What is counted is asked for each time.
+    let sent = |list: &[Value]| named(list, "lo").unwrap()["statistics"]["tx-packets"].as_u64().unwrap();
+    let (first, second) = (sent(&ask()), sent(&ask()));
+    assert_eq!(first, second);
+    change("echo > /dev/udp/127.0.0.1/9");
+    assert!(sent(&ask()) > second);
 }

@@ -47,7 +47,7 @@ pub(crate) fn plain_run(bytes: &[u8], quote: u8) -> (usize, bool) {
     let mut rest = bytes;
     let mut bits = 0;
     loop {
-        while let Some((block, tail)) = rest.split_first_chunk() {
+        while let Some((block, tail)) = rest.split_first_chunk::<{ lanes::BLOCK }>() {
             if !lanes::is_plain(block, [quote, b'\\']) {
                 break;
             }

@@ -3,6 +3,9 @@
 //! `", "` between members, `": "` after a key, nothing but ASCII. Bytes ([`Serializer::serialize_bytes`]) become a
 //! base64 string without a copy in between.
 
+mod members;
+mod number;
+
 use std::fmt::{self, Display};
 
 use serde::ser::{self, Serialize, Serializer};
@@ -10,6 +13,8 @@ use serde::ser::{self, Serialize, Serializer};
 use super::Node;
 use crate::base64;
 use crate::lanes;
+use members::Members;
+use number::{write_f64, write_integer};
 
 /// Appends `value` to `out`.
 ///
@@ -63,30 +68,52 @@ fn write_bool(out: &mut Vec<u8>, value: bool) {
 pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut rest = text;
-    loop {
-        let (plain, special) = rest.split_at(plain_run(rest.as_bytes()));
-        out.extend_from_slice(plain.as_bytes());
-        let mut chars = special.chars();
-        let Some(c) = chars.next() else { break };
-        write_escaped(out, c);
-        rest = chars.as_str();
+    let plain = plain_run(text.as_bytes());
+    if plain == text.len() {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        write_with_escapes(out, text, plain);
     }
     out.push(b'"');
 }
 
+/// Appends the inside of a string, of which so many bytes at the front need no escape.
+#[cold]
+fn write_with_escapes(out: &mut Vec<u8>, text: &str, plain: usize) {
+    let (mut rest, mut plain) = (text, plain);
+    loop {
+        let (before, special) = rest.split_at(plain);
+        out.extend_from_slice(before.as_bytes());
+        let mut chars = special.chars();
+        let Some(c) = chars.next() else { break };
+        write_escaped(out, c);
+        rest = chars.as_str();
+        plain = plain_run(rest.as_bytes());
+    }
+}
+
+/// The bytes that cannot stand in a string as they are. (Most strings are short: a table takes half of what comparing does.)
+const SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let mut byte = 0;
+    while byte < special.len() {
+        special[byte] = byte < 0x20 || byte > 0x7e || byte == b'"' as usize || byte == b'\\' as usize;
+        byte += 1;
+    }
+    special
+};
+
 /// How many bytes at the front need no escape.
 fn plain_run(bytes: &[u8]) -> usize {
-    let special = |b: u8| !(0x20..=0x7e).contains(&b) | (b == b'"') | (b == b'\\');
     let mut rest = bytes;
-    while let Some((block, tail)) = rest.split_first_chunk() {
-        if !lanes::is_plain(block, [b'"', b'\\', 0x7f]) {
+    while let Some((word, tail)) = rest.split_first_chunk::<8>() {
+        if !lanes::is_plain(word, [b'"', b'\\', 0x7f]) {
             break;
         }
         rest = tail;
     }
     let done = bytes.len() - rest.len();
-    done + rest.iter().position(|&b| special(b)).unwrap_or(rest.len())
+    done + rest.iter().position(|&byte| SPECIAL[usize::from(byte)]).unwrap_or(rest.len())
 }
 
 fn write_escaped(out: &mut Vec<u8>, c: char) {
@@ -106,66 +133,6 @@ fn write_escaped(out: &mut Vec<u8>, c: char) {
             }
         }
     }
-}
-
-/// `%.17g`: enough digits to read the same double back.
-fn write_f64(out: &mut Vec<u8>, value: f64) {
-    if !value.is_finite() {
-        return out.extend_from_slice(b"null");
-    }
-    // d.dddddddddddddddde±x: seventeen digits, correctly rounded.
-    let text = format!("{value:.16e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if mantissa.starts_with('-') {
-        out.push(b'-');
-    }
-    let mut digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
-    while digits.len() > 1 && digits.last() == Some(&b'0') {
-        digits.pop();
-    }
-    if !(-4..17).contains(&exponent) {
-        out.push(digits[0]);
-        if digits.len() > 1 {
-            out.push(b'.');
-            out.extend_from_slice(&digits[1..]);
-        }
-        let sign = if exponent < 0 { '-' } else { '+' };
-        out.extend_from_slice(format!("e{sign}{:02}", exponent.abs()).as_bytes());
-    } else if exponent < 0 {
-        out.extend_from_slice(b"0.");
-        out.extend(std::iter::repeat_n(b'0', exponent.unsigned_abs() as usize - 1));
-        out.extend_from_slice(&digits);
-    } else {
-        let whole = exponent as usize + 1;
-        if digits.len() <= whole {
-            let zeros = whole - digits.len();
-            out.extend_from_slice(&digits);
-            out.extend(std::iter::repeat_n(b'0', zeros));
-        } else {
-            out.extend_from_slice(&digits[..whole]);
-            out.push(b'.');
-            out.extend_from_slice(&digits[whole..]);
-        }
-    }
-}
-
-/// Appends an integer. (Through `fmt` it takes four times as long, a third of what 10,000 routes take.)
-fn write_integer(out: &mut Vec<u8>, is_negative: bool, magnitude: u64) {
-    let mut digits = [0; 20];
-    let (mut first, mut rest) = (digits.len(), magnitude);
-    loop {
-        first -= 1;
-        digits[first] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if is_negative {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&digits[first..]);
 }
 
 /// What a value's own `Serialize` complained about.
@@ -193,7 +160,7 @@ struct Writer<'o> {
 impl<'o> Writer<'o> {
     fn open(&mut self, bracket: u8, close: &'static [u8]) -> Result<Members<'_>, WriteError> {
         self.out.push(bracket);
-        Ok(Members { out: self.out, first: true, close })
+        Ok(Members::new(self.out, close))
     }
 
     /// `{"variant": ` and then an open bracket; closed by both brackets.
@@ -359,142 +326,6 @@ impl<'w> Serializer for &'w mut Writer<'_> {
         _: usize,
     ) -> Result<Members<'w>, WriteError> {
         self.open_variant(variant, b'{', b"}}")
-    }
-}
-
-/// An object or array that is being written.
-struct Members<'w> {
-    out: &'w mut Vec<u8>,
-    first: bool,
-    close: &'static [u8],
-}
-
-impl Members<'_> {
-    fn separate(&mut self) {
-        if !std::mem::replace(&mut self.first, false) {
-            self.out.extend_from_slice(b", ");
-        }
-    }
-
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.separate();
-        value.serialize(&mut Writer { out: self.out })
-    }
-
-    /// `key` is the name of a member in our own types: nothing in it is ever escaped.
-    fn member<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), WriteError> {
-        debug_assert_eq!(plain_run(key.as_bytes()), key.len());
-        self.separate();
-        self.out.reserve(key.len() + 4);
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\": ");
-        value.serialize(&mut Writer { out: self.out })
-    }
-
-    fn finish(self) -> Result<(), WriteError> {
-        self.out.extend_from_slice(self.close);
-        Ok(())
-    }
-}
-
-impl ser::SerializeSeq for Members<'_> {
-    type Ok = ();
-    type Error = WriteError;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), WriteError> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTuple for Members<'_> {
-    type Ok = ();
-    type Error = WriteError;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), WriteError> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleStruct for Members<'_> {
-    type Ok = ();
-    type Error = WriteError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), WriteError> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleVariant for Members<'_> {
-    type Ok = ();
-    type Error = WriteError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), WriteError> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeMap for Members<'_> {
-    type Ok = ();
-    type Error = WriteError;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), WriteError> {
-        self.separate();
-        let before = self.out.len();
-        key.serialize(&mut Writer { out: self.out })?;
-        // Only strings can be keys.
-        if self.out.get(before) == Some(&b'"') { Ok(()) } else { Err(WriteError) }
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WriteError> {
-        self.out.extend_from_slice(b": ");
-        value.serialize(&mut Writer { out: self.out })
-    }
-
-    fn end(self) -> Result<(), WriteError> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStruct for Members<'_> {
-    type Ok = ();
-    type Error = WriteError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), WriteError> {
-        self.member(key, value)
-    }
-
-    fn end(self) -> Result<(), WriteError> {
-        self.finish()
-    }
-}
-
-impl ser::SerializeStructVariant for Members<'_> {
-    type Ok = ();
-    type Error = WriteError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), WriteError> {
-        self.member(key, value)
-    }
-
-    fn end(self) -> Result<(), WriteError> {
-        self.finish()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `guest-network-get-interfaces`.
 
 use std::net::IpAddr;
+use std::str;
 
 use qga_proto::command::Empty;
 use qga_proto::error::Result;
@@ -12,30 +13,29 @@ use qga_proto::types::network::{
 use crate::commands::{Context, Handler};
 use crate::platform::linux::errno::Context as _;
 use crate::platform::linux::ip::push_ipv4;
-use crate::platform::linux::netlink::{self, Address, Counters, Link};
+use crate::platform::linux::netlink::{Address, Counters, HardwareAddress, Link};
 
 impl Handler for GuestNetworkGetInterfaces {
     const NEEDS: &'static str = "rtnetlink";
 
-    fn run(_: Context<'_>, _: Empty) -> Result<Vec<GuestNetworkInterface>> {
-        let (links, addresses) = ask()?;
+    fn run(cx: Context<'_>, _: Empty) -> Result<Vec<GuestNetworkInterface>> {
         let mut interfaces = Vec::new();
-        describe(&links, &addresses, |interface| interfaces.push(interface.clone()));
+        each(cx, |interface| interfaces.push(interface.clone()))?;
         Ok(interfaces)
     }
 
-    fn answer(_: Context<'_>, _: Empty, out: &mut Vec<u8>) -> Result<()> {
-        let (links, addresses) = ask()?;
+    fn answer(cx: Context<'_>, _: Empty, out: &mut Vec<u8>) -> Result<()> {
         let mut list = ListWriter::new(out);
-        describe(&links, &addresses, |interface| list.item(interface));
+        each(cx, |interface| list.item(interface))?;
         list.finish();
         Ok(())
     }
 }
 
-fn ask() -> Result<(Vec<Link>, Vec<Address>)> {
+fn each(cx: Context<'_>, tell: impl FnMut(&GuestNetworkInterface)) -> Result<()> {
+    let told = cx.state.interfaces.interfaces(|links, addresses| describe(links, addresses, tell));
     // The text is the C agent's; scripts know it.
-    netlink::interfaces().context(|| "getifaddrs failed".into())
+    told.context(|| "getifaddrs failed".into())
 }
 
 /// Tells the interfaces, each with its addresses, one by one; both lists are by the number of the interface.
@@ -106,14 +106,19 @@ fn push_hardware_address(text: &mut String, link: &Link) {
     const NONE: &[u8] = &[0; 6];
     let known = link.address.len() >= NONE.len() && !is_tunnel(link.kind);
     let bytes = if known { &*link.address } else { NONE };
-    for (at, byte) in bytes.iter().enumerate() {
-        if at > 0 {
-            text.push(':');
-        }
-        for digit in [byte >> 4, byte & 0xf] {
-            text.extend(char::from_digit(digit.into(), 16));
+    let mut digits = [b':'; HardwareAddress::LONGEST * 3];
+    for (place, byte) in digits.chunks_exact_mut(3).zip(bytes) {
+        if let [high, low, _] = place {
+            (*high, *low) = (digit(byte >> 4), digit(byte & 0xf));
         }
     }
+    // All but the last colon.
+    let written = digits.get(..(bytes.len() * 3).saturating_sub(1)).unwrap_or_default();
+    text.push_str(str::from_utf8(written).unwrap_or_default());
+}
+
+fn digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' + value - 10 }
 }
 
 /// Whether the interface carries packets inside others and is addressed by IP (the `ARPHRD_` numbers of ipip,
@@ -137,7 +142,9 @@ mod tests {
 
     fn described(links: &[Link], addresses: &[Address]) -> Vec<GuestNetworkInterface> {
         let mut interfaces = Vec::new();
-        describe(links, &netlink::in_order(addresses.to_vec()), |interface| interfaces.push(interface.clone()));
+        describe(links, &crate::platform::linux::netlink::in_order(addresses.to_vec()), |interface| {
+            interfaces.push(interface.clone())
+        });
         interfaces
     }
 

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 
 use super::errno::Context;
 use super::ip::push_ipv4;
-use super::netlink;
+use super::netlink::{self, route::Route};
 use super::root::Root;
 
 /// Tells all routes of IPv4's main table and then all of IPv6, in the kernel's order, one by one: there may be hundreds of
@@ -37,7 +37,7 @@ pub fn each(root: &Root, mut tell: impl FnMut(&GuestNetworkRoute)) -> Result<()>
 }
 
 /// IPv4's routes and the names of their interfaces; nothing where the file has to be asked.
-fn over_netlink(root: &Root) -> Option<(Vec<netlink::route::Route>, HashMap<u32, String>)> {
+fn over_netlink(root: &Root) -> Option<(Vec<Route>, HashMap<u32, String>)> {
     if *root != Root::default() {
         return None;
     }
@@ -56,26 +56,32 @@ fn over_netlink(root: &Root) -> Option<(Vec<netlink::route::Route>, HashMap<u32,
     Some((routes, names))
 }
 
-/// Tells what came over netlink. The texts of a route take the place of those of the one before: otherwise there would be
-/// four new ones for each.
-fn told(routes: &[netlink::route::Route], names: &HashMap<u32, String>, tell: &mut impl FnMut(&GuestNetworkRoute)) {
+/// Tells what came over netlink. The texts of a route take the place of those of the one before, otherwise there would be
+/// four new ones for each; and the next hop, the mask and the interface of one are mostly those of the one before.
+fn told(routes: &[Route], names: &HashMap<u32, String>, tell: &mut impl FnMut(&GuestNetworkRoute)) {
     // The kernel has not counted references and uses of IPv4's for long.
     let mut told = GuestNetworkRoute { version: 4, refcnt: Some(0), usage: Some(0), ..GuestNetworkRoute::default() };
     let mut last = None;
     for route in routes {
-        if last.replace(route.link) != Some(route.link) {
+        let is_new = |same: fn(&Route, &Route) -> bool| !last.is_some_and(|last| same(last, route));
+        if is_new(|last, route| last.link == route.link) {
             told.iface = names.get(&route.link).cloned().unwrap_or_default();
         }
-        let mask = u32::MAX.checked_shl(32 - u32::from(route.prefix)).unwrap_or_default();
+        if is_new(|last, route| last.gateway == route.gateway) {
+            rewrite(told.gateway.get_or_insert_default(), route.gateway);
+        }
+        if is_new(|last, route| last.prefix == route.prefix) {
+            let mask = u32::MAX.checked_shl(32 - u32::from(route.prefix)).unwrap_or_default();
+            rewrite(told.mask.get_or_insert_default(), Ipv4Addr::from_bits(mask));
+        }
         rewrite(&mut told.destination, route.destination);
-        rewrite(told.gateway.get_or_insert_default(), route.gateway);
-        rewrite(told.mask.get_or_insert_default(), Ipv4Addr::from_bits(mask));
         told.metric = route.metric.into();
         told.irtt = Some(route.irtt.into());
         told.flags = Some(route.flags.into());
         told.window = Some(route.window.into());
         told.mtu = Some(route.mtu.into());
         tell(&told);
+        last = Some(route);
     }
 }
 

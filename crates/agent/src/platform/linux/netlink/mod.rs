@@ -4,6 +4,7 @@
 //! 64-bit counters and `RTM_GETADDR` for the addresses of every protocol. That needs neither an IPv4 socket nor
 //! `/proc/net/dev`, so it works the same on a machine without IPv4 or without IPv6. Routes of IPv4 come the same way.
 
+pub mod known;
 pub mod message;
 pub mod route;
 #[cfg(test)]
@@ -45,6 +46,11 @@ pub struct Short<const N: usize> {
     length: u8,
 }
 
+impl<const N: usize> Short<N> {
+    /// The most bytes there can be.
+    pub const LONGEST: usize = N;
+}
+
 impl<const N: usize> Default for Short<N> {
     fn default() -> Self {
         Short { bytes: [0; N], length: 0 }
@@ -55,9 +61,10 @@ impl<const N: usize> From<&[u8]> for Short<N> {
     /// What is beyond `N` bytes is left out.
     fn from(from: &[u8]) -> Self {
         let mut short = Self::default();
-        for (to, from) in short.bytes.iter_mut().zip(from) {
-            *to = *from;
-            short.length += 1;
+        let from = from.get(..N).unwrap_or(from);
+        if let Some(place) = short.bytes.get_mut(..from.len()) {
+            place.copy_from_slice(from);
+            short.length = from.len() as u8;
         }
         short
     }
@@ -127,21 +134,6 @@ pub struct Statistics {
     pub counters: Option<Counters>,
 }
 
-/// Every interface, by number, and every IPv4 and IPv6 address: by the number of the interface, IPv4 before IPv6, and
-/// then in the kernel's order.
-///
-/// # Errors
-/// What the socket calls or the kernel's answer say; `InvalidData` for an answer that is none.
-pub fn interfaces() -> io::Result<(Vec<Link>, Vec<Address>)> {
-    let mut kernel = Netlink::open()?;
-    let links = match kernel.known_to_ipv6() {
-        Some(links) => links,
-        None => by_number(kernel.dump::<Link>(Question::LINKS)?),
-    };
-    let addresses = in_order(kernel.dump(Question::ADDRESSES)?);
-    Ok((links, addresses))
-}
-
 /// By the number of the interface, IPv4 before IPv6, and then as they are. (The kernel gives each protocol's by number, so
 /// there is little to sort.)
 pub(crate) fn in_order(mut addresses: Vec<Address>) -> Vec<Address> {
@@ -153,7 +145,7 @@ pub(crate) fn in_order(mut addresses: Vec<Address>) -> Vec<Address> {
 /// kernel to print that. Nothing where netlink does not tell all that the file does.
 ///
 /// # Errors
-/// As [`interfaces`].
+/// What the socket calls or the kernel's answer say; `InvalidData` for an answer that is none.
 pub fn routes() -> io::Result<Option<Vec<Route>>> {
     let mut kernel = Netlink::open()?;
     // Not to be given the other tables, of which a router may have large ones. Kernels before 4.20 do not know it, and
@@ -165,26 +157,6 @@ pub fn routes() -> io::Result<Option<Vec<Route>>> {
         routes => routes?,
     };
     Ok(routes.iter().all(|route| route.is_told).then_some(routes))
-}
-
-/// Newer kernels go by number already; older ones by a hash of it.
-fn by_number(mut links: Vec<Link>) -> Vec<Link> {
-    links.sort_by_key(|link| link.index);
-    links
-}
-
-/// Gives the interfaces their counters; nothing unless the two lists, both by number, are of the same interfaces.
-fn with_counters(mut links: Vec<Link>, statistics: &[Statistics]) -> Option<Vec<Link>> {
-    if links.len() != statistics.len() {
-        return None;
-    }
-    for (link, of) in links.iter_mut().zip(statistics) {
-        if link.index != of.link {
-            return None;
-        }
-        link.counters = of.counters;
-    }
-    Some(links)
 }
 
 /// A socket on which the kernel is asked.
@@ -201,19 +173,6 @@ impl Netlink {
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         Ok(Netlink { socket, sequence: 0, buffer: vec![0; BUFFER] })
-    }
-
-    /// All interfaces and their counters, if IPv6 knows them all. It does as a rule: without an address, and switched off
-    /// too, but not those whose packets are too short for it (CAN).
-    ///
-    /// What the kernel has to say of an interface by itself is 1,500 bytes and takes it four times as long as what it
-    /// tells of it as one of IPv6's and the counters take together.
-    fn known_to_ipv6(&mut self) -> Option<Vec<Link>> {
-        // Kernels before 4.7 do not know the first question.
-        let mut statistics = self.dump::<Statistics>(Question::STATISTICS).ok()?;
-        statistics.sort_by_key(|statistics| statistics.link);
-        let links = by_number(self.dump(Question::LINKS_OF_IPV6).ok()?);
-        with_counters(links, &statistics)
     }
 
     /// Asks for everything of one kind.

@@ -88,3 +88,49 @@ fn a_file_that_cannot_be_read_is_an_error() {
     let error = each(&Root::new(dir.path()), |_| ()).unwrap_err();
     assert_eq!(error.desc, "open(\"/proc/net/ipv6_route\"): Is a directory");
 }
+
+#[test]
+fn a_route_that_differs_from_the_one_before_in_one_thing_is_told_with_it() {
+    let first = Route {
+        is_told: true,
+        link: 2,
+        destination: Ipv4Addr::new(10, 0, 0, 0),
+        prefix: 8,
+        gateway: Ipv4Addr::new(192, 0, 2, 1),
+        flags: 3,
+        metric: 100,
+        mtu: 0,
+        window: 0,
+        irtt: 0,
+    };
+    let changes: [fn(&mut Route); 5] = [
+        |_| {},
+        |route| route.link = 3,
+        |route| route.gateway = Ipv4Addr::new(192, 0, 2, 7),
+        |route| route.prefix = 0,
+        |route| route.destination = Ipv4Addr::new(10, 1, 0, 0),
+    ];
+    let mut routes = vec![first];
+    for change in changes {
+        let mut next = routes[routes.len() - 1].clone();
+        change(&mut next);
+        routes.push(next);
+    }
+    let names = HashMap::from([(2, "eth0".to_owned()), (3, "eth1".to_owned())]);
+    let mut seen = Vec::new();
+    told(&routes, &names, &mut |route| {
+        let [gateway, mask] = [&route.gateway, &route.mask].map(|text| text.clone().unwrap());
+        seen.push([route.iface.clone(), route.destination.clone(), gateway, mask].join(" "));
+    });
+    assert_eq!(
+        seen,
+        [
+            "eth0 10.0.0.0 192.0.2.1 255.0.0.0",
+            "eth0 10.0.0.0 192.0.2.1 255.0.0.0",
+            "eth1 10.0.0.0 192.0.2.1 255.0.0.0",
+            "eth1 10.0.0.0 192.0.2.7 255.0.0.0",
+            "eth1 10.0.0.0 192.0.2.7 0.0.0.0",
+            "eth1 10.1.0.0 192.0.2.7 0.0.0.0",
+        ]
+    );
+}

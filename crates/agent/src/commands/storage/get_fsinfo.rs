@@ -48,14 +48,20 @@ fn fsinfo(root: &Root, usage: &Asker) -> Result<Vec<GuestFilesystemInfo>> {
 fn list(table: &Arc<Table>) -> Vec<Question> {
     let mut all: Vec<Question> = Vec::new();
     let mut index: HashMap<Key, usize> = HashMap::new();
+    let mut last: Option<(Device, usize)> = None;
     for (place, mount) in table.mounts().iter().enumerate() {
-        let Some(key) = key(mount) else { continue };
-        match index.get(&key).and_then(|at| all.get_mut(*at)) {
-            Some(known) => known.mounts.push(place),
+        // Where there are thousands of mounts most are of what the one before is of.
+        let at = match last.filter(|(device, _)| *device == mount.device && device.major != 0) {
+            Some((_, at)) => at,
             None => {
-                index.insert(key, all.len());
-                all.push(Question { device: mount.device, table: Arc::clone(table), mounts: vec![place] });
+                let Some(key) = key(mount) else { continue };
+                *index.entry(key).or_insert(all.len())
             }
+        };
+        last = Some((mount.device, at));
+        match all.get_mut(at) {
+            Some(known) => known.mounts.push(place),
+            None => all.push(Question { device: mount.device, table: Arc::clone(table), mounts: vec![place] }),
         }
     }
     all

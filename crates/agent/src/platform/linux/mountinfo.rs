@@ -8,12 +8,10 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::str;
 use std::sync::Arc;
 
 use qga_proto::error::Result;
@@ -38,8 +36,10 @@ impl Device {
 
     /// Reads `8:1`; blanks and newlines around it are allowed.
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let (major, minor) = str::from_utf8(text).ok()?.trim().split_once(':')?;
-        Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        let text = text.trim_ascii();
+        let colon = text.iter().position(|b| *b == b':')?;
+        let number = |text: &[u8]| u32::try_from(number(text)?).ok();
+        Some(Device { major: number(text.get(..colon)?)?, minor: number(text.get(colon + 1..)?)? })
     }
 }
 
@@ -130,7 +130,10 @@ impl Table {
     /// Makes it from the text of `mountinfo`. Lines that do not fit are left out.
     pub fn parse(text: &[u8]) -> Self {
         let mut last = None;
-        let lines = text.split(|b| *b == b'\n');
+        let mut start = 0;
+        // What is behind the last newline is nothing, as the kernel writes it.
+        let ends = memchr::memchr_iter(b'\n', text).chain([text.len()]);
+        let lines = ends.filter_map(|end| text.get(std::mem::replace(&mut start, end + 1)..end));
         let mut mounts: Vec<Mount> = lines.filter_map(|line| parse_line(line, &mut last)).collect();
         let mut known: Vec<u64> = mounts.iter().map(|mount| mount.id).collect();
         known.sort_unstable();
@@ -212,11 +215,16 @@ impl Table {
     }
 }
 
-/// A number for a place that something is mounted in: the mount below, and the path.
+/// A number for a place that something is mounted in: the mount below, and the path. It decides nothing, so a hash that
+/// whoever mounts could find equals for will do; the library's is five times as long at it.
 fn spot(parent: Option<u64>, point: &OsStr) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (parent, point.as_bytes()).hash(&mut hasher);
-    hasher.finish()
+    // The multiplier of Knuth's linear congruential generator.
+    let mixed = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(6_364_136_223_846_793_005);
+    let words = point.as_bytes().chunks_exact(8);
+    let rest = words.remainder();
+    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+    let hash = words.fold(parent.unwrap_or_default(), |hash, bytes| mixed(hash, word(bytes)));
+    rest.iter().fold(hash, |hash, byte| mixed(hash, u64::from(*byte)))
 }
 
 /// The number of a block device's node.
@@ -233,8 +241,9 @@ fn parse_line<'a>(line: &'a [u8], last: &mut Option<(&'a [u8], Arc<Mounted>)>) -
     let mut fields = line.splitn(6, |b| *b == b' ');
     let [id, parent, device, _, point] = [(); 5].map(|()| fields.next());
     let rest = fields.next()?;
-    let end = rest.windows(3).position(|part| part == b" - ")?;
-    let rest = rest.get(end + 3..)?;
+    let mut dashes = memchr::memchr_iter(b'-', rest);
+    let end = dashes.find(|at| at.checked_sub(1).and_then(|start| rest.get(start..at + 2)) == Some(b" - "))?;
+    let rest = rest.get(end + 2..)?;
     let what = match last {
         Some((text, what)) if *text == rest => Arc::clone(what),
         _ => {
@@ -269,7 +278,9 @@ fn name(field: &[u8]) -> Option<OsString> {
 }
 
 fn number(text: &[u8]) -> Option<u64> {
-    str::from_utf8(text).ok()?.parse().ok()
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let append = |number: u64, byte| number.checked_mul(10)?.checked_add(digit(byte)?);
+    if text.is_empty() { None } else { text.iter().try_fold(0, append) }
 }
 
 /// Turns `\040` into a blank and `\\` into a backslash; any other backslash stays.

@@ -108,7 +108,7 @@ fn document() -> Document {
 
 #[library_benchmark(setup = framer)]
 #[bench::large(args = (large_message()), config = at_most(5.4, BYTES))]
-#[bench::small(args = (small_messages()), config = at_most(4000.0, MEMBERS))]
+#[bench::small(args = (small_messages()), config = at_most(3600.0, MEMBERS))]
 fn framing((mut framer, stream): (Framer, Vec<u8>)) -> (Framer, Vec<u8>) {
     through(&mut framer, black_box(&stream));
     (framer, stream)
@@ -122,14 +122,14 @@ fn reading_a_document(document: Document) -> Document {
 }
 
 #[library_benchmark]
-#[bench::list(args = (list_of_blocks()), config = at_most(4500.0, MEMBERS))]
+#[bench::list(args = (list_of_blocks()), config = at_most(4050.0, MEMBERS))]
 fn reading(text: Vec<u8>) -> Vec<u8> {
     drop(black_box(json::read(&text)));
     text
 }
 
 #[library_benchmark]
-#[bench::list(args = (list_of_blocks()), config = at_most(4950.0, MEMBERS))]
+#[bench::list(args = (list_of_blocks()), config = at_most(4500.0, MEMBERS))]
 fn reading_and_binding(text: Vec<u8>) -> Vec<u8> {
     drop(black_box(json::read(&text).and_then(bind::from_node::<SetMemoryBlocksArgs>)));
     text

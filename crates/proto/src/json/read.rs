@@ -201,7 +201,8 @@ impl<'a> Reader<'a> {
         let mut escapes = false;
         let mut all_ascii = true;
         if let Some(end) = memchr::memchr(quote, rest).filter(|_| self.plain) {
-            len = end;
+            self.pos += end + 2;
+            return decode_utf8(&rest[..end], true);
         }
         loop {
             let (run, ascii) = lexis::plain_run(&rest[len..], quote);

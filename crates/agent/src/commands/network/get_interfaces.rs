@@ -130,6 +130,7 @@ fn is_tunnel(kind: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::linux::netlink::in_order;
 
     fn link(index: u32, name: &str) -> Link {
         let address = [0x52, 0x54, 0, 0x12, 0xab, 0xcd];
@@ -142,9 +143,7 @@ mod tests {
 
     fn described(links: &[Link], addresses: &[Address]) -> Vec<GuestNetworkInterface> {
         let mut interfaces = Vec::new();
-        describe(links, &crate::platform::linux::netlink::in_order(addresses.to_vec()), |interface| {
-            interfaces.push(interface.clone())
-        });
+        describe(links, &in_order(addresses.to_vec()), |interface| interfaces.push(interface.clone()));
         interfaces
     }
 

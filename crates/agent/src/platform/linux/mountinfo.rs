@@ -216,7 +216,7 @@ impl Table {
 }
 
 /// A number for a place that something is mounted in: the mount below, and the path. It decides nothing, so a hash that
-/// whoever mounts could find equals for will do; the library's is five times as long at it.
+/// whoever mounts could find equals for will do; the library's takes 250 instructions for each mount.
 fn spot(parent: Option<u64>, point: &OsStr) -> u64 {
     // The multiplier of Knuth's linear congruential generator.
     let mixed = |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(6_364_136_223_846_793_005);

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 use super::message::Question;
 use super::{Address, Link, Netlink, Statistics, in_order};
 
-/// From so many interfaces on they are remembered. Of the time for 4,000 that are asked for again, half is saved; those of
+/// From so many interfaces on they are remembered. Of the time for 4,000 that are asked for again, two thirds are saved; those of
 /// a machine with a few are asked for as fast as it could be found out whether they have changed.
 const MANY: usize = 256;
 

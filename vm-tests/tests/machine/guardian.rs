@@ -238,7 +238,7 @@ pub(crate) fn nothing_of_the_agent_waits_for_a_frozen_file_system(guest: &mut Gu
     agent.call("guest-ping", json!({})).unwrap();
     // Of the agent and of its guardian.
     let ours = machine.shell.run(
-        "for p in $(cat /run/qga/pid) $(grep -l guardian /proc/[0-9]*/comm | cut -d / -f 3); do grep -h State /proc/$p/task/*/status; done",
+        "for p in $(cat /run/qga/pid) $(grep -ls guardian /proc/[0-9]*/comm | cut -d / -f 3); do cat /proc/$p/task/*/status 2>/dev/null; done | grep State",
     );
     assert!(ours.lines().count() >= 2 && !ours.contains("D ("), "{ours}");
     let snapshot = machine.disks.as_ref().unwrap().ext4.copy("frozen.img");

@@ -144,8 +144,9 @@ fn end_load(machine: &mut Machine) {
 
 /// What the agent has when nothing is asked of it: memory in bytes, and descriptors, threads and children.
 fn holdings(machine: &mut Machine) -> (u64, [u64; 3]) {
+    // A thread may end between its name and its file.
     let script = "p=/proc/$(cat /run/qga/pid); set -- $p/fd/*
-        echo $(grep VmRSS: $p/status | tr -dc 0-9) $# $(ls $p/task | wc -l) $(cat $p/task/*/children | wc -w)";
+        echo $(grep VmRSS: $p/status | tr -dc 0-9) $# $(ls $p/task | wc -l) $(cat $p/task/*/children 2>/dev/null | wc -w)";
     let mut look = || {
         let text = machine.shell.run(script);
         let numbers: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();

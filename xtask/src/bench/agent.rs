@@ -2,20 +2,15 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::num::NonZeroU64;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::thread::set_current_timer_slack;
-
 use super::place::Place;
+use super::processor;
 use crate::process::Result;
-
-/// The processor of the agents. The one that measures has the last.
-const PROCESSOR: &str = "0";
 
 /// The longest that a reply may take: the C agent needs a minute for some.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -47,7 +42,7 @@ impl Agent {
         let mut command = place.command(program);
         command.args(["--method", "unix-listen", "--path"]).arg(&socket).arg("--statedir").arg(directory.path());
         let begin = Instant::now();
-        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;
+        let child = processor::spawn(command.stdin(Stdio::null()).stderr(Stdio::null())).map_err(failed)?;
         let stream = connect(&socket, place.patience()).map_err(failed)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         let mut agent = Agent { child, stream, buffer: vec![0; 1 << 20], directory, start: Duration::ZERO };
@@ -121,9 +116,8 @@ impl Agent {
     pub(super) fn status(&self, name: &str) -> Result<u64> {
         let path = PathBuf::from(format!("/proc/{}/status", self.child.id()));
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-            .ok_or_else(|| format!("{}: no {name}", path.display()))
+        let figure = field(&text, name).and_then(|value| value.split_whitespace().next()?.parse().ok());
+        figure.ok_or_else(|| format!("{}: no {name}", path.display()))
     }
 
     /// Processor time of all its threads until now, those that have ended too, to a hundredth of a second.
@@ -138,16 +132,35 @@ impl Agent {
 
     /// How often all its threads have slept until now.
     pub(super) fn sleeps(&self) -> Result<u64> {
-        let path = PathBuf::from(format!("/proc/{}/task", self.child.id()));
-        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-        let mut sum = 0;
-        for thread in fs::read_dir(&path).map_err(failed)? {
-            let text = fs::read_to_string(thread.map_err(failed)?.path().join("status")).map_err(failed)?;
-            let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            sum += line.and_then(|line| line.trim().parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(sum)
+        let statuses = self.threads()?;
+        let counts = statuses.iter().filter_map(|status| field(status, "voluntary_ctxt_switches")?.parse::<u64>().ok());
+        Ok(counts.sum())
     }
+
+    /// Waits until it does nothing any more. Behind a large reply the C agent frees for up to tens of milliseconds what
+    /// it has made it of: with what is measured next on the same processor it has nothing to do.
+    pub(super) fn rest(&self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !self.threads()?.iter().all(|status| field(status, "State").is_some_and(|state| state.starts_with('S'))) {
+            if Instant::now() >= until {
+                return Err("an agent goes on working although nothing is asked of it".into());
+            }
+            sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// `/proc/PID/task/TID/status` of each thread; of one that is just ending there is none.
+    fn threads(&self) -> Result<Vec<String>> {
+        let path = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        let threads = fs::read_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok()).collect())
+    }
+}
+
+/// What a line of `/proc/PID/status` says.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// How many replies end in what has come. One that is alone ends what has come: a large one is not searched, which would
@@ -159,29 +172,13 @@ fn lines(bytes: &[u8], replies: usize) -> usize {
     }
 }
 
-/// Binds the one who measures to the last processor, where there is more than one, and has it sleep no longer than it asks
-/// for: the kernel adds 50 us otherwise.
-pub(super) fn bind_observer() {
-    let _ = set_current_timer_slack(NonZeroU64::new(1));
-    let last = std::thread::available_parallelism().map_or(0, |count| count.get() - 1).to_string();
-    let own = std::process::id().to_string();
-    let _ = Command::new("taskset").args(["-a", "-c", "-p", &last, &own]).stdout(Stdio::null()).status();
-}
-
-/// The command that binds what follows to the agents' processor.
-pub(super) fn bound(program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", PROCESSOR]).arg(program);
-    command
-}
-
 fn connect(socket: &Path, patience: Duration) -> std::io::Result<UnixStream> {
     let until = Instant::now() + patience;
     loop {
         match UnixStream::connect(socket) {
             Ok(stream) => return Ok(stream),
             Err(error) if Instant::now() >= until => return Err(error),
-            Err(_) => sleep(Duration::from_micros(200)),
+            Err(_) => sleep(Duration::from_micros(20)),
         }
     }
 }

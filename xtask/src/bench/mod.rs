@@ -7,6 +7,7 @@ mod growth;
 mod loops;
 mod place;
 mod port;
+mod processor;
 mod program;
 mod record;
 mod report;
@@ -77,7 +78,7 @@ pub(crate) fn run(options: &Options) -> Result {
         Some(path) => path.clone(),
         None => shipped::agent()?,
     };
-    agent::bind_observer();
+    processor::bind_observer();
     let out = options.out.clone().unwrap_or_else(|| target().join("bench"));
     if options.port {
         let qga = match &options.qga {
@@ -107,8 +108,13 @@ pub(crate) fn run(options: &Options) -> Result {
     eprintln!("what they take ...");
     let watch = Duration::from_secs(if options.quick { 3 } else { 60 });
     let [ours_takes, peer_takes] = programs.map(|program| Resources::measure(program, watch));
-    let report =
-        Report { ours: version(&ours)?, peer: version(&options.peer)?, rows, resources: [ours_takes?, peer_takes?] };
+    let report = Report {
+        ours: version(&ours)?,
+        peer: version(&options.peer)?,
+        rows,
+        resources: [ours_takes?, peer_takes?],
+        starts: resources::starts(programs)?,
+    };
     println!("\n{}", report.table());
     report::save(&out.join("bench.md"), &report.table())?;
     report::save(&out.join("bench.json"), &format!("{:#}\n", report.json()))?;
@@ -131,7 +137,9 @@ fn compare(work: &'static Work, rounds: u32, programs: [&Path; 2]) -> Result<Opt
     let (mut ours, mut peer) = (ours?, peer?);
     let mut row = Row { work, rounds: Vec::new() };
     for _ in 0..rounds {
+        peer.rest()?;
         let figure = work.measure(&mut ours).map_err(|error| format!("{}: {error}", work.name))?;
+        ours.rest()?;
         match work.measure(&mut peer) {
             Ok(peers) => row.rounds.push((figure, peers)),
             Err(error) => {

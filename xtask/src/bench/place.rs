@@ -4,8 +4,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::agent;
-
 /// A place to start an agent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -20,15 +18,15 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// A command that runs a program in this place, on the agents' processor.
+    /// A command that runs a program in this place.
     pub(super) fn command(self, program: &Path) -> Command {
         let Some(preparation) = self.preparation() else {
-            return agent::bound(program);
+            return Command::new(program);
         };
         let mut command = Command::new("unshare");
         // The namespaces end with the agent, and so does all that was made in them.
         command.args(["--net", "--mount", "--propagation", "private", "sh", "-ec"]);
-        command.arg(format!("{preparation}\nexec taskset -c 0 \"$0\" \"$@\"")).arg(program);
+        command.arg(format!("{preparation}\nexec \"$0\" \"$@\"")).arg(program);
         command
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Report {
     pub(super) peer: String,
     pub(super) rows: Vec<Row>,
     pub(super) resources: [Resources; 2],
+    /// From the start to the first answer.
+    pub(super) starts: [Duration; 2],
 }
 
 /// One line about what an agent takes: the name, both figures, their unit, what is wanted and whether that was reached.
@@ -95,8 +97,7 @@ impl Report {
             let figures = [mib(value(ours)), mib(value(peer))];
             Taken { name, figures, unit: "MiB", wanted: format!("{} MiB", figure(most)), is_reached: figures[0] < most }
         };
-        let micros = |time: Duration| time.as_secs_f64() * 1e6;
-        let start = [micros(ours.start), micros(peer.start)];
+        let start = self.starts.map(|time| time.as_secs_f64() * 1e6);
         let size = [mb(ours.size.0 + ours.size.1), mb(peer.size.0 + peer.size.1)];
         vec![
             of("resident, idle", |r| r.idle, 1.5),

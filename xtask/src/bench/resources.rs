@@ -20,6 +20,9 @@ const LARGE: usize = 40 << 20;
 /// How long after a large message an agent has to be small again.
 const REST: Duration = Duration::from_millis(500);
 
+/// How often each agent is started.
+const STARTS: usize = 15;
+
 /// Figures of one agent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resources {
@@ -33,8 +36,6 @@ pub(super) struct Resources {
     pub(super) size: (u64, u64),
     /// How often it wakes up in a minute in which nothing happens.
     pub(super) wakeups: f64,
-    /// From the start to the first answer.
-    pub(super) start: Duration,
 }
 
 impl Resources {
@@ -47,20 +48,22 @@ impl Resources {
         sleep(watch);
         let wakeups = (agent.sleeps()? - before) as f64 * 60.0 / watch.as_secs_f64();
         drop(agent);
-        let mut starts = Vec::new();
-        for _ in 0..9 {
+        Ok(Resources { idle, write: write(program)?, read: read(program)?, size: size(program)?, wakeups })
+    }
+}
+
+/// From the start to the first answer, the median of starts in turns.
+pub(super) fn starts(programs: [&Path; 2]) -> Result<[Duration; 2]> {
+    let mut all = [Vec::new(), Vec::new()];
+    for _ in 0..STARTS {
+        for (program, starts) in programs.into_iter().zip(&mut all) {
             starts.push(Agent::start(program, Place::Machine)?.start);
         }
-        starts.sort();
-        Ok(Resources {
-            idle,
-            write: write(program)?,
-            read: read(program)?,
-            size: size(program)?,
-            wakeups,
-            start: starts[starts.len() / 2],
-        })
     }
+    Ok(all.map(|mut starts| {
+        starts.sort();
+        starts[starts.len() / 2]
+    }))
 }
 
 fn write(program: &Path) -> Result<(u64, u64)> {

@@ -33,7 +33,7 @@ fn text(mut info: GuestAgentInfo) -> String {
     let count = info.supported_commands.len();
     for command in info.supported_commands {
         let answers = if command.success_response { "always" } else { "on failure" };
-        table.row([command.name.into(), command.enabled.into(), answers.into()]);
+        table.row([(*command.name).into(), command.enabled.into(), answers.into()]);
     }
 
     // Writing to a string cannot fail.
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
     use qga_proto::types::core::GuestAgentCommandInfo;
 
-    fn command(name: &str, enabled: bool, success_response: bool) -> GuestAgentCommandInfo {
+    fn command(name: &'static str, enabled: bool, success_response: bool) -> GuestAgentCommandInfo {
         GuestAgentCommandInfo { enabled, name: name.into(), success_response }
     }
 

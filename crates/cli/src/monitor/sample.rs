@@ -101,7 +101,8 @@ fn sample(agent: &mut Client, deadline: Deadline, reads_files: bool) -> Result<S
     agent.set_timeout(deadline.left());
     agent.call::<GuestPing>(Empty {})?;
     let latency = start.elapsed();
-    let enabled = info.supported_commands.into_iter().filter(|command| command.enabled).map(|command| command.name);
+    let enabled = info.supported_commands.into_iter().filter(|command| command.enabled);
+    let enabled = enabled.map(|command| command.name.into_owned());
     let mut round = Round { agent, deadline, enabled: enabled.collect(), failures: Vec::new() };
 
     let is_frozen = round.ask::<GuestFsfreezeStatus>(Empty {})?.map(|status| status == FsfreezeStatus::Frozen);

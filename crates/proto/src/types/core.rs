@@ -1,5 +1,7 @@
 //! `guest-sync`, `guest-sync-delimited`, `guest-ping`, `guest-info`.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Empty};
@@ -71,8 +73,8 @@ pub struct GuestAgentInfo {
 pub struct GuestAgentCommandInfo {
     /// Whether it may be called now.
     pub enabled: bool,
-    /// Its name.
-    pub name: String,
+    /// Its name (the agent's own are not copied for each reply).
+    pub name: Cow<'static, str>,
     /// Whether it answers when it succeeds.
     #[serde(default = "answers")]
     pub success_response: bool,

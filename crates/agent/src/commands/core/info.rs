@@ -19,7 +19,7 @@ impl Handler for GuestInfo {
             .rev()
             .map(|entry| GuestAgentCommandInfo {
                 enabled: cx.state.policy.permits(entry, frozen),
-                name: entry.name.to_owned(),
+                name: entry.name.into(),
                 success_response: entry.success_response,
             })
             .collect();

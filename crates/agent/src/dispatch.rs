@@ -17,6 +17,9 @@ use qga_proto::types::fsfreeze::GuestFsfreezeThaw;
 use crate::commands::{self, Context, Entry, Lane};
 use crate::state::State;
 
+/// Bytes that most replies have room in.
+const SHORT: usize = 128;
+
 /// What a session needs to know of a request before it is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -99,6 +102,7 @@ impl Prepared<'_> {
     /// The same, with an empty buffer for the reply.
     pub fn run_into(self, mut reply: Vec<u8>, state: &State, reply_limit: Option<usize>) -> Vec<u8> {
         let Prepared { id, call } = self;
+        reply.reserve(SHORT);
         let (entry, arguments) = match call {
             Ok(call) => call,
             Err(error) => {

@@ -293,7 +293,7 @@ impl Framer {
             self.begin();
         }
         self.token = if self.mode == Mode::Normal { self.input.seen() } else { 0 };
-        self.lex = match b {
+        match b {
             b'{' | b'}' | b'[' | b']' | b':' | b',' => {
                 self.input.advance(1);
                 let frame = self.complete(Token::Mark(b));
@@ -302,17 +302,26 @@ impl Framer {
                     self.input.step_back();
                     self.begin();
                 }
-                return frame;
+                frame
             }
-            b'"' | b'\'' => Lex::String { quote: b, escaped: false },
-            b'a'..=b'z' => Lex::Keyword,
+            b'"' | b'\'' => {
+                self.lex = Lex::String { quote: b, escaped: false };
+                self.input.advance(1);
+                self.string(b)
+            }
+            b'a'..=b'z' => {
+                self.lex = Lex::Keyword;
+                self.input.advance(1);
+                None
+            }
             _ => match Number::start(b) {
-                Some(state) => Lex::Number(state),
-                None => return self.lexical_error(b),
+                Some(state) => {
+                    self.input.advance(1);
+                    self.number(state)
+                }
+                None => self.lexical_error(b),
             },
-        };
-        self.input.advance(1);
-        None
+        }
     }
 
     fn string(&mut self, quote: u8) -> Option<Frame> {

@@ -78,6 +78,15 @@ pub struct Reactor {
     thawing: bool,
     /// Why it ends, if nobody has told it to.
     outcome: Result<()>,
+    lists: Lists,
+}
+
+/// Memory of a turn for the next one.
+#[derive(Debug, Default)]
+struct Lists {
+    events: Vec<Ready>,
+    /// Connections that go on.
+    turn: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -122,6 +131,7 @@ impl Reactor {
             ending: None,
             thawing: false,
             outcome: Ok(()),
+            lists: Lists::default(),
         };
         reactor.open_port()?;
         Ok(reactor)
@@ -153,15 +163,17 @@ impl Reactor {
     fn turn(&mut self) -> Result<()> {
         let busy = self.connections.values().any(|connection| connection.has_more());
         let deadline = if busy { Some(Instant::now()) } else { self.deadline() };
-        let events = self.poller.wait(deadline).context(|| "cannot wait for events".to_owned())?;
-        for event in events {
+        let Lists { mut events, mut turn } = std::mem::take(&mut self.lists);
+        self.poller.wait(deadline, &mut events).context(|| "cannot wait for events".to_owned())?;
+        for event in events.drain(..) {
             self.handle(event)?;
         }
         self.expire();
-        let turn: Vec<u64> = self.connections.iter().filter(|(_, c)| c.has_more()).map(|(id, _)| *id).collect();
-        for id in turn {
+        turn.extend(self.connections.iter().filter(|(_, c)| c.has_more()).map(|(id, _)| *id));
+        for id in turn.drain(..) {
             self.advance(id)?;
         }
+        self.lists = Lists { events, turn };
         self.orphans.retain(|orphan| !orphan.is_idle());
         self.tell_manager();
         Ok(())

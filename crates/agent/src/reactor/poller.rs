@@ -1,6 +1,7 @@
 //! `epoll`, edge-triggered throughout: the virtio-serial port reports a hang-up for as long as no host is there,
 //! and with level triggering that would be a busy loop.
 
+use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -27,6 +28,9 @@ pub(super) struct Ready {
 
 /// What every client is watched for.
 const CLIENT: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
+/// Events taken in one call.
+const AT_ONCE: usize = 32;
 
 /// The set of watched descriptors.
 #[derive(Debug)]
@@ -71,15 +75,16 @@ impl Poller {
         epoll::add(&self.epoll, fd, EventData::new_u64(token.0), EventFlags::IN | EventFlags::ET)
     }
 
-    /// Waits for events until `deadline`, for ever without one.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Vec<Ready>, Errno> {
+    /// Waits for events until `deadline`, for ever without one, and adds them to `events`.
+    pub(super) fn wait(&self, deadline: Option<Instant>, events: &mut Vec<Ready>) -> Result<(), Errno> {
         let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        let mut events = Vec::with_capacity(32);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
+        match epoll::wait(&self.epoll, &mut room[..], timeout.as_ref()) {
+            Ok((came, _)) => events.extend(came.iter().map(ready)),
+            Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
-        Ok(events.iter().map(ready).collect())
+        Ok(())
     }
 }
 

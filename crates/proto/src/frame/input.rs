@@ -40,7 +40,9 @@ impl Drop for Document {
     }
 }
 
-/// Overwrites bytes that are not needed any more. (This crate has no unsafe code, hence no volatile writes.)
+/// Overwrites bytes that are not needed any more. (This crate has no unsafe code, hence no volatile writes. And it is built
+/// for speed, which a user of it that took this in might not be.)
+#[inline(never)]
 fn clear(bytes: &mut [u8]) {
     bytes.fill(0);
     std::hint::black_box(bytes);

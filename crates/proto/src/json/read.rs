@@ -16,12 +16,15 @@ use crate::frame::lexis::{self, Number, Step};
 /// From this many members on, duplicates are looked for with a hash table.
 const MANY_MEMBERS: usize = 16;
 
+/// What the first element of a vector makes room for anyway.
+const FEW: usize = 4;
+
 /// Reads a document that is one JSON value with nothing but white space around it. Does not recurse.
 ///
 /// # Errors
 /// `GenericError` `JSON parse error, …` for anything else, and `JSON nesting depth limit exceeded`.
 pub fn read(doc: &[u8]) -> Result<Node<'_>> {
-    read_from(Reader { doc, pos: 0, plain: false })
+    read_from(Reader { doc, pos: 0, plain: None })
 }
 
 /// The same of a document of the framer's. What that has seen already is not looked at again, which is a fifth of the
@@ -30,11 +33,13 @@ pub fn read(doc: &[u8]) -> Result<Node<'_>> {
 /// # Errors
 /// As [`read`].
 pub fn read_document(document: &Document) -> Result<Node<'_>> {
-    read_from(Reader { doc: document.as_bytes(), pos: 0, plain: document.is_plain() })
+    let doc = document.as_bytes();
+    let plain = if document.is_plain() { std::str::from_utf8(doc).ok() } else { None };
+    read_from(Reader { doc, pos: 0, plain })
 }
 
 fn read_from(mut reader: Reader<'_>) -> Result<Node<'_>> {
-    let mut open: Vec<Open<'_>> = Vec::new();
+    let mut open: Vec<Open<'_>> = Vec::with_capacity(FEW);
     let mut token = reader.token()?;
     loop {
         // A value begins with this token.
@@ -50,13 +55,13 @@ fn read_from(mut reader: Reader<'_>) -> Result<Node<'_>> {
                 match (mark, &token) {
                     (b'[', Token::Mark(b']')) => Node::List(Vec::new()),
                     (b'[', _) => {
-                        open.push(Open::List(Vec::new()));
+                        open.push(Open::List(Vec::with_capacity(FEW)));
                         continue;
                     }
                     (_, Token::Mark(b'}')) => Node::Dict(Vec::new()),
                     _ => {
                         let key = reader.key(token)?;
-                        open.push(Open::Dict { members: Vec::new(), key, seen: None });
+                        open.push(Open::Dict { members: Vec::with_capacity(FEW), key, seen: None });
                         token = reader.token()?;
                         continue;
                     }
@@ -143,8 +148,8 @@ fn keyword<'a>(word: &[u8]) -> Result<Node<'a>> {
 struct Reader<'a> {
     doc: &'a [u8],
     pos: usize,
-    /// Strings are printable ASCII without escapes: they end at the next quote.
-    plain: bool,
+    /// The document, if its strings are printable ASCII without escapes: they end at the next quote.
+    plain: Option<&'a str>,
 }
 
 impl<'a> Reader<'a> {
@@ -197,13 +202,16 @@ impl<'a> Reader<'a> {
 
     /// A string whose opening quote has been seen; `rest` is what follows it.
     fn string(&mut self, rest: &'a [u8], quote: u8) -> Result<Cow<'a, str>> {
+        if let Some((doc, len)) = self.plain.zip(memchr::memchr(quote, rest)) {
+            let begin = self.pos + 1;
+            if let Some(text) = doc.get(begin..begin + len) {
+                self.pos = begin + len + 1;
+                return Ok(Cow::Borrowed(text));
+            }
+        }
         let mut len = 0;
         let mut escapes = false;
         let mut all_ascii = true;
-        if let Some(end) = memchr::memchr(quote, rest).filter(|_| self.plain) {
-            self.pos += end + 2;
-            return decode_utf8(&rest[..end], true);
-        }
         loop {
             let (run, ascii) = lexis::plain_run(&rest[len..], quote);
             len += run;

@@ -235,19 +235,7 @@ impl Framer {
                 self.lex = Lex::String { quote, escaped: false };
                 self.check_size()
             }
-            Lex::Keyword => {
-                let window = self.input.window();
-                let run = window.iter().position(|b| !b.is_ascii_lowercase()).unwrap_or(window.len());
-                self.input.advance(run);
-                let error = self.check_size();
-                match self.input.byte() {
-                    _ if error.is_some() => error,
-                    None => None,
-                    // Nothing has to end it: it is cut off, not complete.
-                    Some(0xff) => self.lexical_error(0xff),
-                    Some(_) => self.complete(Token::Keyword),
-                }
-            }
+            Lex::Keyword => self.keyword(),
             Lex::Number(state) => self.number(state),
             Lex::Skip => {
                 let window = self.input.window();
@@ -311,8 +299,7 @@ impl Framer {
             }
             b'a'..=b'z' => {
                 self.lex = Lex::Keyword;
-                self.input.advance(1);
-                None
+                self.keyword()
             }
             _ => match Number::start(b) {
                 Some(state) => {
@@ -344,6 +331,21 @@ impl Framer {
                 None
             }
             b => self.lexical_error(b),
+        }
+    }
+
+    fn keyword(&mut self) -> Option<Frame> {
+        let window = self.input.window();
+        let run = window.iter().position(|b| !b.is_ascii_lowercase()).unwrap_or(window.len());
+        self.input.advance(run);
+        let error = self.check_size();
+        if error.is_some() {
+            return error;
+        }
+        match self.input.byte()? {
+            // Nothing has to end it: it is cut off, not complete.
+            0xff => self.lexical_error(0xff),
+            _ => self.complete(Token::Keyword),
         }
     }
 

@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::place::Place;
+use super::proc::{all_sleep, field};
 use super::processor;
 use crate::process::Result;
 
@@ -141,7 +142,7 @@ impl Agent {
     /// it has made it of: with what is measured next on the same processor it has nothing to do.
     pub(super) fn rest(&self) -> Result<()> {
         let until = Instant::now() + PATIENCE;
-        while !self.threads()?.iter().all(|status| field(status, "State").is_some_and(|state| state.starts_with('S'))) {
+        while !all_sleep(&self.threads()?) {
             if Instant::now() >= until {
                 return Err("an agent goes on working although nothing is asked of it".into());
             }
@@ -156,11 +157,6 @@ impl Agent {
         let threads = fs::read_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok()).collect())
     }
-}
-
-/// What a line of `/proc/PID/status` says.
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// How many replies end in what has come. One that is alone ends what has come: a large one is not searched, which would

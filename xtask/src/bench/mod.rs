@@ -7,6 +7,7 @@ mod growth;
 mod loops;
 mod place;
 mod port;
+mod proc;
 mod processor;
 mod program;
 mod record;

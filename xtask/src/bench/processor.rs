@@ -37,3 +37,28 @@ pub(super) fn spawn(command: &mut Command) -> std::io::Result<Child> {
     sched_setaffinity(None, observer)?;
     child
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+    use crate::bench::proc::field;
+
+    fn allowed(set: &CpuSet) -> Vec<usize> {
+        (0..CpuSet::MAX_CPU).filter(|&processor| set.is_set(processor)).collect()
+    }
+
+    #[test]
+    fn a_program_starts_on_the_agents_processor_and_who_started_it_stays_on_its_own() {
+        let [agents, observer] = processors();
+        let mut command = Command::new("grep");
+        command.args(["^Cpus_allowed_list:", "/proc/self/status"]).stdout(Stdio::piped());
+        let output = spawn(&mut command).unwrap().wait_with_output().unwrap();
+        let line = String::from_utf8(output.stdout).unwrap();
+        let list = field(&line, "Cpus_allowed_list").unwrap();
+        assert_eq!(list.parse(), Ok(allowed(agents)[0]), "{line}");
+        assert_eq!(allowed(&sched_getaffinity(None).unwrap()), allowed(observer));
+        assert_eq!((allowed(agents).len(), allowed(observer).len()), (1, 1));
+    }
+}

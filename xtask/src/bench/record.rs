@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::proc::field;
 use super::report::save;
 use crate::process::{Result, output};
 
@@ -30,19 +31,18 @@ fn replaced(text: &str, mark: &str, table: &str) -> Option<String> {
 
 /// What this machine is, in one line.
 pub(super) fn machine() -> String {
-    let field = |file: &str, name: &str| {
+    let told = |file: &str, name: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
-        line.unwrap_or("unknown").split_whitespace().collect::<Vec<_>>().join(" ")
+        field(&text, name).unwrap_or("unknown").split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let say =
         |program: &str, args: &[&str]| output(Command::new(program).args(args)).unwrap_or_default().trim().to_owned();
     format!(
         "Measured {} on {} ({} processors, {} of memory, Linux {}, load {} at the end).",
         say("date", &["-u", "+%Y-%m-%d"]),
-        field("/proc/cpuinfo", "model name"),
+        told("/proc/cpuinfo", "model name"),
         say("nproc", &["--all"]),
-        field("/proc/meminfo", "MemTotal"),
+        told("/proc/meminfo", "MemTotal"),
         say("uname", &["-r"]),
         fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or("unknown"),
     )

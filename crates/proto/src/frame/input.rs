@@ -40,8 +40,9 @@ impl Drop for Document {
     }
 }
 
-/// Overwrites bytes that are not needed any more. (This crate has no unsafe code, hence no volatile writes. And it is built
-/// for speed, which a user of it that took this in might not be.)
+/// Overwrites bytes that are not needed any more. (This crate has no unsafe code, hence no volatile writes.)
+///
+/// Never inlined: a crate that is built for size, as the agent is, would make a loop over single bytes of it.
 #[inline(never)]
 fn clear(bytes: &mut [u8]) {
     bytes.fill(0);
